@@ -184,7 +184,7 @@ def test_each_module_with_a_lock_of_another_kind_is_named() -> None:
     kinds = {"threading.Lock", "threading.Condition"}
     made = {module for module, call in calls() if ast.unparse(call.func) in kinds}
     others = section("Locks").partition("Locks that ``Locks.new`` does not make")[2]
-    named = set(re.findall(r"``((?:threads/|testing/)?\w+\.py)``", others))
+    named = set(re.findall(r"``((?:threads/|testing/|runtime/)?\w+\.py)``", others))
     assert made == {name for name in named if (PACKAGE / name).exists()}
 
 

@@ -10,12 +10,13 @@ import threading
 import time
 import traceback
 import weakref
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 import wsclient
-from support.helpers import until
+from support.helpers import Call, until
 from support.inside import core_of
 from wsclient import Gap, WebSocketClient, events
 from wsclient.testing import FakeVenue
@@ -652,3 +653,91 @@ class TestLogRecords:
         with caplog.at_level(logging.INFO, "wsclient"), wsclient.connect(venue.url):
             pass
         assert {record.filename for record in caplog.records} == {"watchdog.py"}
+
+
+class TestSeveralConnections:
+    """A client whose channels are on two connections."""
+
+    @pytest.fixture
+    def client(self, venue: FakeVenue) -> Iterator[WebSocketClient]:
+        dialect = wsclient.Generic(limits=wsclient.Limits(channels_per_connection=1))
+        with wsclient.connect(venue.url, dialect=dialect, name="feed", **QUICK) as client:
+            client.subscribe("a", "b")
+            yield client
+
+    def test_one_that_is_lost_is_named(
+        self, client: WebSocketClient, venue: FakeVenue, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        ear = Ear(client)
+        with caplog.at_level(logging.INFO, "wsclient"):
+            venue.subscribers("b")[0].rst()
+            lost = ear.until(events.Reconnecting)
+            recovered = ear.until(events.Recovered)
+            until(lambda: len(caplog.records) == 3)
+        assert (lost.route, lost.connection_id) == ("shard 1", 2)
+        assert recovered.channels == 2
+        assert not [event for event in ear.heard if isinstance(event, events.StateChanged)]
+        lines = [(record.levelname, record.getMessage()) for record in caplog.records]
+        assert [level for level, _ in lines] == ["WARNING", "INFO", "INFO"]
+        assert lines[0][1].startswith("feed: disconnected: shard 1: ")
+        assert lines[1][1] == "feed: open: shard 1"
+
+    def test_the_last_one_changes_the_state(self, venue: FakeVenue) -> None:
+        with wsclient.connect(venue.url, **QUICK) as client:
+            ear = Ear(client)
+            venue.live[0].rst()
+            assert ear.until(events.StateChanged).state == "backing off"
+            assert ear.until(events.Reconnecting).route == ""
+
+    def test_a_rotation_is_no_disconnect_in_the_log(
+        self, venue: FakeVenue, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with wsclient.connect(venue.url, name="feed", **QUICK) as client:
+            client.subscribe("a")
+            venue.publish("a")
+            client.recv(timeout=5)  # it has numbers: they prove the overlap at once
+            ear = Ear(client)
+            with caplog.at_level(logging.INFO, "wsclient"):
+                client.rotate(timeout=10)
+                rotated = ear.until(events.Rotated)
+        steps = [event for event in ear.heard if isinstance(event, (*STEPS, events.Rotated))]
+        assert [(type(step).__name__, step.connection_id) for step in steps] == [
+            ("Connected", 2),
+            ("Disconnected", 1),
+            ("Rotated", 2),
+        ]
+        assert steps[1].reason == "rotated"
+        assert (rotated.replaced, rotated.seconds > 0) == (1, True)
+        lines = [record.getMessage() for record in caplog.records]
+        assert lines[0] == "feed: open: shard 0"
+        assert lines[1].startswith("feed: connection 2 has replaced connection 1 after ")
+
+    def test_one_that_is_lost_while_its_successor_is_being_opened_is_named(
+        self, client: WebSocketClient, venue: FakeVenue
+    ) -> None:
+        ear = Ear(client)
+        for _ in client.connections:
+            venue.fail_handshake("deaf")
+        rotating = Call(client.rotate)
+        until(lambda: len(client.connections) == 4)
+        venue.subscribers("b")[0].rst()
+        lost = ear.until(events.Reconnecting)
+        assert (lost.delay, lost.route) == (0.0, "shard 1")
+        client.close()
+        with pytest.raises(wsclient.ClientClosed):
+            rotating.result()
+
+    def test_a_rotation_that_fails_is_reported_and_tried_again(
+        self, venue: FakeVenue, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with wsclient.connect(venue.url, **QUICK) as client:
+            client.subscribe("a")
+            venue.publish("a")
+            client.recv(timeout=5)
+            ear = Ear(client)
+            venue.refuse(503, times=1)
+            client.rotate(timeout=10)
+            failed = ear.until(events.RotationFailed)
+            assert ear.until(events.Rotated).replaced == failed.connection_id == 1
+        assert "503" in failed.why
+        assert "connection 1 is not replaced yet: " in caplog.text

@@ -38,7 +38,7 @@ from wsclient import dialects
 from wsclient.cli import make_parser
 from wsclient.dialect import BookFormat, Counted, Dialect
 from wsclient.messages import GAP_REASONS, Message
-from wsclient.testing import FakeVenue, GenericProtocol, KrakenProtocol, venues
+from wsclient.testing import FakeVenue, Feed, GenericProtocol, KrakenProtocol, venues
 from wsclient.testing.market import Depth, Instrument, Listing, MarketTrade
 
 #: The files that run the blocks.
@@ -450,3 +450,30 @@ def test_the_statistics(clients: list[Any], monkeypatch: pytest.MonkeyPatch) -> 
     server.server_close()
     thread.join()
     assert 'wsclient_state{client="kraken",state="open"} 1.0' in text
+
+
+def test_a_client_of_two_routes(clients: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+    channels = ["btcusdt@bookTicker", "btcusdt@aggTrade"]
+    with FakeVenue("binance_futures") as venue, Feed(venue, dict.fromkeys(channels, 100.0)):
+        code = block("connections", "When there are several")
+        code = code.replace("wss://fstream.binance.com/public", venue.route_url("public"))
+        run_block(code, {}, clients, messages=10)
+    header, public, market, *lines = capsys.readouterr().out.splitlines()
+    assert header.split()[:3] == ["connection", "route", "shard"]
+    assert [row.split()[1] for row in (public, market)] == ["public", "market"]
+    assert {line.split()[0] for line in lines} == set(channels)
+
+
+def test_the_routes_of_the_examples_are_those_of_the_dialects() -> None:
+    urls = {
+        "binance_futures": "wss://fstream.binance.com/public",
+        "bybit": "wss://stream.bybit.com/v5/public/linear",
+        "kraken": "wss://ws.kraken.com/v2",
+        "okx": "wss://ws.okx.com:8443/ws/v5/public",
+    }
+    for name, route, channel in table("connections", "When there are several", 1):
+        assert dialects.find(name).route(channel, urls[name]) == route
+
+
+def test_shards_and_rotations(clients: list[Any]) -> None:
+    run_block(block("connections", "How to test it"), {}, clients)

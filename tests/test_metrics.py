@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 import wsclient
-from support.helpers import until
+from support.helpers import Call, until
 from wsclient import Generic, WebSocketClient
 from wsclient.testing import FakeVenue
 
@@ -212,6 +212,84 @@ class TestScrape:
             PrometheusCollector(channels=-1)
 
 
+class TestConnections:
+    @pytest.fixture
+    def client(self, venue: FakeVenue) -> Iterator[WebSocketClient]:
+        dialect = Generic(limits=wsclient.Limits(channels_per_connection=2))
+        with wsclient.connect(
+            venue.url, name="feed", dialect=dialect, retry_delay=30, jitter=False
+        ) as client:
+            client.subscribe("a", "b", "c")
+            yield client
+
+    def test_each_place_has_series(self, client: WebSocketClient, venue: FakeVenue) -> None:
+        venue.publish("a")
+        client.recv(timeout=5)
+        samples = scrape(PrometheusCollector(client))
+        for shard, channels, messages in (("0", 2, 1), ("1", 1, 0)):
+            where = {"route": "", "shard": shard}
+            assert value(samples, "connection_up", **where) == 1
+            assert value(samples, "connection_channels", **where) == channels
+            assert value(samples, "connection_messages_total", **where) == messages
+            assert value(samples, "connection_age_seconds", **where) > 0
+        assert value(samples, "connection_messages_rate", route="", shard="0") > 0
+
+    def test_a_route_is_a_label(self) -> None:
+        with (
+            FakeVenue("binance_futures") as venue,
+            wsclient.connect(
+                venue.route_url("public"), name="feed", dialect="binance_futures"
+            ) as client,
+        ):
+            client.subscribe("btcusdt@aggTrade", "btcusdt@bookTicker")
+            samples = scrape(PrometheusCollector(client))
+        assert labels_of(samples, "connection_up", "route") == {"public", "market"}
+
+    def test_a_successor_goes_on_with_the_series(
+        self, client: WebSocketClient, venue: FakeVenue
+    ) -> None:
+        client.unsubscribe("c")
+        venue.publish("a")
+        client.recv(timeout=5)
+        client.rotate(timeout=20)
+        venue.publish("a")
+        client.recv(timeout=5)
+        samples = scrape(PrometheusCollector(client))
+        assert value(samples, "rotations_total") == 1
+        assert value(samples, "reconnects_total") == 0
+        assert labels_of(samples, "connection_up", "shard") == {"0"}
+        assert value(samples, "connection_messages_total", route="", shard="0") == 2
+
+    def test_two_of_one_place_are_counted_together(
+        self, client: WebSocketClient, venue: FakeVenue
+    ) -> None:
+        venue.fail_handshake("deaf")
+        venue.fail_handshake("deaf")
+        call = Call(client.rotate)
+        until(lambda: len(client.connections) == 4)
+        samples = scrape(PrometheusCollector(client))
+        assert value(samples, "connection_up", route="", shard="0") == 1
+        assert value(samples, "connection_channels", route="", shard="0") == 2
+        assert value(samples, "connection_age_seconds", route="", shard="0") > 0
+        client.close()
+        with pytest.raises(wsclient.ClientClosed):
+            call.result()
+
+    def test_one_that_is_missing_is_down(self, client: WebSocketClient, venue: FakeVenue) -> None:
+        venue.publish("c")
+        client.recv(timeout=5)
+        venue.refuse(503, times=1)
+        venue.subscribers("c")[0].rst()
+        until(lambda: client.stats().attempt_failures)
+        samples = scrape(PrometheusCollector(client))
+        where = {"route": "", "shard": "1"}
+        assert value(samples, "connection_up", **where) == 0
+        assert value(samples, "connection_channels", **where) == 0
+        assert value(samples, "connection_messages_total", **where) == 1
+        assert labels_of(samples, "connection_age_seconds", "shard") == {"0"}
+        assert value(samples, "state", state="open") == 1
+
+
 class TestClients:
     def test_clients_of_one_name_are_distinguished(self, venue: FakeVenue) -> None:
         clients = [WebSocketClient(venue.url, name="feed") for _ in range(3)]
@@ -387,6 +465,9 @@ def test_a_real_prometheus_scrapes_it(
         becomes('wsclient_messages_total{client="feed"}', 3)
         becomes('wsclient_state{state="open"}', 1)
         becomes('wsclient_channel_messages_total{channel="a"}', 2)
+        becomes('wsclient_connection_up{route="",shard="0"}', 1)
+        becomes('wsclient_connection_messages_total{route="",shard="0"}', 3)
+        becomes('wsclient_connection_channels{route="",shard="0"}', 2)
         becomes('wsclient_queue_messages{queue="client"}', 1)
         becomes("wsclient_venue_lag_seconds_count", client.stats().venue_lag.count)
         # One of the lags is 1 s: in the bucket from 0.27 to 1.07.

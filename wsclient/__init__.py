@@ -8,7 +8,8 @@
             print(message.channel, message.data)  # message.gap says what was missed before it
 
 ``help(wsclient.Options)`` explains the options of ``connect``, ``help(wsclient.WebSocketClient)``
-the calls, ``help("wsclient.dialects.kraken")`` the addresses and channels of a venue. In a shell,
+the calls, ``help("wsclient.dialects.kraken")`` the addresses and channels of a venue. A client
+opens the connections that its channels need: ``client.connections`` lists them. In a shell,
 ``wsclient manual`` prints the manual, ``wsclient doctor URL`` says why a connection fails, and
 ``wsclient demo`` shows a recovery.
 
@@ -87,6 +88,7 @@ if TYPE_CHECKING:
     from wsclient.doctor.examination import diagnose
     from wsclient.doctor.report import Check as Check
     from wsclient.doctor.report import Diagnosis
+    from wsclient.doctor.report import RouteDiagnosis as RouteDiagnosis
     from wsclient.errors import (
         AuthenticationError,
         ClientClosed,
@@ -201,7 +203,7 @@ _NAMES = {
     "dialects.kucoin": "Kucoin",
     "dialects.okx": "OKX",
     "doctor.examination": "diagnose",
-    "doctor.report": "Check Diagnosis",
+    "doctor.report": "Check Diagnosis RouteDiagnosis",
     "errors": (
         "AuthenticationError ClientClosed ClientForked ConfigurationError ConnectError "
         "ConnectTimeout ConnectionLost HandshakeRejected InvalidMessage NotConnected NotSupported "

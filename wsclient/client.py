@@ -45,7 +45,10 @@ __all__ = ["WebSocketClient", "client_of", "connect"]
 
 
 class WebSocketClient(_Observable, _Sender, _Receiver):
-    """A connection to one venue, kept open in the background and read by blocking calls.
+    """The connections to one venue, kept open in the background and read by blocking calls.
+
+    It opens one at first, and others that its channels need: for other addresses of the venue, or
+    beyond its limit of channels per connection.
 
     ``url`` is a ``ws://`` or ``wss://`` URL, or a function that returns one and is called at each
     attempt. ``help(wsclient.Options)`` says what each option means. The connection is opened by

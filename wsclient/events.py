@@ -1,11 +1,16 @@
 """The events of a client, frozen dataclasses: ``client.on_event()`` and ``client.events()``.
 
-Every event has the ``connection_id`` at its time (0 before the first connection), its ``number``,
-counted from 1 for each client, and ``at``, the time when it was emitted (ns since the epoch).
-Events are delivered in the order of their numbers. For a listener that takes all types, a jump of
-``number`` means that it was too slow and has missed some; for one that takes certain types only,
-it also means that others were emitted in between. The ``str`` of an event begins with these three,
-the time in UTC; its ``repr`` leaves them out, and shows only the type of an exception.
+Every event has a ``connection_id``, its ``number``, counted from 1 for each client, and ``at``, the
+time when it was emitted (ns since the epoch). Events are delivered in the order of their numbers.
+For a listener that takes all types, a jump of ``number`` means that it was too slow and has missed
+some; for one that takes certain types only, it also means that others were emitted in between. The
+``str`` of an event begins with these three, the time in UTC; its ``repr`` leaves them out, and
+shows only the type of an exception.
+
+A client may have several connections: see the page ``connections`` of the manual. The
+``connection_id`` is that of the connection that an event is about, by default that of the newest
+one (0 before the first). ``Connected``, ``Disconnected`` and ``Reconnecting`` are emitted for each
+connection, ``StateChanged``, ``Failing``, ``Recovered`` and ``Closed`` for the client.
 
 The log is a listener too: each record about a client is made from an event.
 """
@@ -41,6 +46,7 @@ __all__ = [
     "Rejected",
     "Resubscribing",
     "Rotated",
+    "RotationFailed",
     "RouteFailed",
     "SlowConsumer",
     "SnapshotFailed",
@@ -86,7 +92,11 @@ def _repr(event: Event) -> str:
 
 @dataclass(frozen=True)
 class StateChanged(Event):
-    """``client.state`` has changed: ``state`` is its new value, ``why`` a text or empty."""
+    """``client.state`` has changed: ``state`` is its new value, ``why`` a text or empty.
+
+    The state is that of the furthest of the client's connections. So it stays ``open`` when one of
+    several connections ends: see :class:`Disconnected` and :class:`Reconnecting`.
+    """
 
     state: str
     why: str
@@ -94,13 +104,16 @@ class StateChanged(Event):
 
 @dataclass(frozen=True)
 class Connected(Event):
-    """The connection is open, and logged in if the venue requires a login.
+    """A connection is open, and logged in if the venue requires a login.
 
-    ``attempt`` is the number of attempts that it took, including the successful one, since a
-    connection was last healthy: one that brought data or stayed open for ten seconds.
+    It may be a further one, or one that is about to replace another. ``attempt`` is the number of
+    attempts that it took, including the successful one, since a connection was last healthy: one
+    that brought data or stayed open for ten seconds. ``route`` names its place if the client had an
+    open connection already, else it is empty.
     """
 
     attempt: int
+    route: str = ""
 
 
 @dataclass(frozen=True)
@@ -112,9 +125,9 @@ class Disconnected(Event):
     ``stalled``, ``deaf`` (the peer did not read), ``silent``, ``unanswered`` (the venue did not
     answer a resubscription), ``protocol`` (the venue violated it), ``age`` (the venue would end the
     connection soon, and allows no second one beside it), ``rotated`` (another connection has taken
-    over its channels, or it had none; this is not counted), or the type of an exception. ``code``
-    is the close code, 1006 if there was none. ``data_age`` is the time (s) from the last data to
-    the end, None if this connection brought none.
+    over its channels, or it had none; this is not counted as a disconnect), or the type of an
+    exception. ``code`` is the close code, 1006 if there was none. ``data_age`` is the time (s) from
+    the last data to the end, None if this connection brought none.
     """
 
     why: str
@@ -127,22 +140,28 @@ class Disconnected(Event):
 class Reconnecting(Event):
     """The next attempt to connect, number ``attempt`` of this outage, follows in ``delay`` seconds.
 
-    ``why`` says how the connection ended, or why the previous attempt failed.
+    ``why`` says how the connection ended, or why the previous attempt failed. ``route`` is empty if
+    the client has no other connection; its state changes too. Otherwise the others go on, and
+    ``route`` says which one is missing: the dialect's name for its address, with the number of the
+    connection if it is not the first there (``market``, ``market/1``), or that number alone if the
+    venue has one address (``shard 1``).
     """
 
     attempt: int
     delay: float
     why: str
+    route: str = ""
 
 
 @dataclass(frozen=True)
 class Failing(Event):
     """The client has had no working connection for ``seconds``, and keeps trying.
 
-    Emitted once per outage, after 30 s. A connection works when it has brought data, or has stayed
-    open for ten seconds. ``why`` says how the last attempt or connection ended; empty if the first
-    attempt has not. If the program has configured no logging, this and the failure of a client are
-    printed on stderr.
+    With several connections, it lacks one of them: ``why`` begins with its address. Emitted once
+    per outage, after 30 s. A connection works when it has brought data, or has stayed open for ten
+    seconds. ``why`` says how the last attempt or connection ended; empty if the first attempt has
+    not. If the program has configured no logging, this and the failure of a client are printed on
+    stderr.
     """
 
     seconds: float
@@ -153,7 +172,10 @@ class Failing(Event):
 class Rotated(Event):
     """This connection has taken over the channels of the connection ``replaced``, which has ended.
 
-    It took ``seconds`` from the first attempt on.
+    It took ``seconds`` from the attempt that opened this one. ``Connected`` for this connection and
+    ``Disconnected`` for the other one, with the reason ``rotated``, come before. A rotation is due
+    at the venue's age limit, when the venue announces the end of a connection, and by
+    ``client.rotate()``.
     """
 
     replaced: int
@@ -161,12 +183,23 @@ class Rotated(Event):
 
 
 @dataclass(frozen=True)
+class RotationFailed(Event):
+    """An attempt to replace this connection has failed; the next one follows in ``delay`` seconds.
+
+    The connection goes on until the venue ends it. Only then are its channels marked, by an
+    ordinary reconnect. ``why`` says how the attempt failed.
+    """
+
+    delay: float
+    why: str
+
+
+@dataclass(frozen=True)
 class RouteFailed(Event):
     """The connection of a ``route`` has failed for good, and the client's others go on.
 
-    The channels that belonged to it are no longer wanted: see :class:`Rejected`. ``route`` is the
-    dialect's name for it, with the number of the connection if a route needs several. A later
-    subscribe tries again. ``why`` says what failed.
+    The channels that belonged to it are no longer wanted: see :class:`Rejected`. ``route`` is its
+    name, as in :class:`Reconnecting`. A later subscribe tries again. ``why`` says what failed.
     """
 
     route: str
@@ -263,8 +296,8 @@ class GapMarked(Event):
 class Recovered(Event):
     """The client has recovered from a disconnect.
 
-    The connection is open, and the venue has confirmed every channel that is still wanted.
-    ``seconds`` is the time since the connection ended, ``channels`` the number of channels.
+    The venue has confirmed every channel that is still wanted, on a connection that is open.
+    ``seconds`` is the time since the first connection ended, ``channels`` the number of channels.
     """
 
     seconds: float

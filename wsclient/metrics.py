@@ -20,6 +20,8 @@ wsclient_dials_total                  counter   connections attempted
 wsclient_connects_total               counter   connections opened
 wsclient_disconnects_total            counter   connections that ended
 wsclient_disconnect_reasons_total     counter   connections that ended, by {reason}
+wsclient_reconnects_total             counter   connections opened after one that ended
+wsclient_rotations_total              counter   connections replaced before they ended
 wsclient_attempt_failures_total       counter   attempts to connect that failed, by {reason}
 wsclient_gaps_total                   counter   gaps marked
 wsclient_missed_messages              gauge     messages known to be missed; late ones lower it
@@ -36,6 +38,11 @@ wsclient_books_refused_total          counter   snapshots of order books refused
 wsclient_venue_lag_seconds            histogram from the venue's own time to receipt, of a sample
 wsclient_consumer_lag_seconds         histogram from receipt to the consumer, of a sample
 wsclient_venue_lag_min_seconds        gauge     smallest so far; negative if the clocks disagree
+wsclient_connection_up                gauge     1 while the connection is open, else 0
+wsclient_connection_age_seconds       gauge     since it was opened; none while it is not open
+wsclient_connection_channels          gauge     channels that the venue has confirmed on it
+wsclient_connection_messages_total    counter   messages that it has delivered
+wsclient_connection_messages_rate     gauge     messages per second since it was opened
 wsclient_queue_messages{queue}        gauge     messages waiting
 wsclient_queue_bytes{queue}           gauge     bytes charged for the waiting messages
 wsclient_queue_oldest_seconds{queue}  gauge     age of the oldest waiting message; 0 if none waits
@@ -49,13 +56,18 @@ wsclient_channel_venue_lag_seconds    summary   venue lag of one {channel}, {qua
 wsclient_channel_consumer_lag_seconds summary   its consumer lag, {quantile} 0.5 and 0.99
 ===================================== ========= ===================================================
 
+The series of connections have the labels ``route`` (the dialect's name for an address, empty if the
+venue has only one) and ``shard`` (the number of the connection on that route, from 0). They go on
+when a connection takes the place of another one. While it replaces the other, both are counted: the
+channels are the most on either, the age is that of the older one, and the rate is of both.
+
 A negative venue lag is counted in the first bucket and lowers the histogram's sum.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from heapq import nlargest
 from weakref import WeakValueDictionary
@@ -63,7 +75,7 @@ from weakref import WeakValueDictionary
 from wsclient.client import WebSocketClient
 from wsclient.errors import ClientForked, ConfigurationError
 from wsclient.sansio.life import State
-from wsclient.telemetry.stats import ChannelStats, Lag, Stats
+from wsclient.telemetry.stats import ChannelStats, ConnectionInfo, Lag, Stats
 
 try:
     from prometheus_client import Metric
@@ -93,6 +105,8 @@ COUNTERS = {
     "dials": "Connections attempted.",
     "connects": "Connections opened.",
     "disconnects": "Connections that ended.",
+    "reconnects": "Connections opened after one that ended.",
+    "rotations": "Connections replaced before they ended.",
     "gaps": "Gaps marked.",
     "invalid": "Frames and messages that could not be read.",
     "unhandled": "Frames of a type that the dialect does not know.",
@@ -169,6 +183,7 @@ class PrometheusCollector(Collector):
         """Yield all series as of now. Called by the registry at each scrape."""
         found = self._ask()
         yield from _of_clients(found)
+        yield from _of_connections(found)
         yield from _of_lags(found)
         yield from _of_queues(found)
         yield from _of_channels(found, self._channels)
@@ -216,6 +231,33 @@ def _of_clients(found: dict[str, Stats]) -> Iterator[Metric]:
         yield _counter(name, text, ["client", "reason"], reasons)
     missed = [([label], stats.missed) for label, stats in found.items()]
     yield _gauge("missed_messages", "Messages known to be missed.", ["client"], missed)
+
+
+def _of_connections(found: dict[str, Stats]) -> Iterator[Metric]:
+    """Yield the series of each place of a connection. Ids would be ever new labels."""
+    places: dict[tuple[str, str, str], list[ConnectionInfo]] = {}
+    for label, stats in found.items():
+        for info in stats.connections:
+            places.setdefault((label, info.route, str(info.shard)), []).append(info)
+    labels = ["client", "route", "shard"]
+
+    def series(value: Callable[[list[ConnectionInfo]], float]) -> list[Sample]:
+        return [(place, value(infos)) for place, infos in places.items()]
+
+    up = series(lambda infos: any(info.state == "open" for info in infos))
+    yield _gauge("connection_up", "1 while the connection is open.", labels, up)
+    ages = [
+        (place, max(info.age for info in infos if info.age is not None))
+        for place, infos in places.items()
+        if any(info.age is not None for info in infos)
+    ]
+    yield _gauge("connection_age_seconds", "Time since it was opened.", labels, ages)
+    channels = series(lambda infos: max(len(info.channels) for info in infos))
+    yield _gauge("connection_channels", "Channels confirmed on the connection.", labels, channels)
+    messages = series(lambda infos: infos[0].messages_before + sum(info.messages for info in infos))
+    yield _counter("connection_messages", "Messages delivered by it.", labels, messages)
+    rates = series(lambda infos: sum(info.rate.messages for info in infos))
+    yield _gauge("connection_messages_rate", "Its messages per second.", labels, rates)
 
 
 def _of_lags(found: dict[str, Stats]) -> Iterator[Metric]:

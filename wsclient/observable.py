@@ -31,12 +31,12 @@ class _Observable:
 
     @property
     def is_connected(self) -> bool:
-        """True while the connection is open and messages can be sent."""
+        """True while a connection is open and messages can be sent."""
         return self.state is State.OPEN
 
     @property
     def connections(self) -> list[ConnectionInfo]:
-        """The connections that have not ended, oldest first.
+        """The connections that have not ended, oldest first; the ``repr`` of the list is a table.
 
         Raises ClientForked in a child process.
         """

@@ -50,7 +50,7 @@ EDITS = [
             "            if not begin:\n"
             "                supervisor.intake.count("
             "connection, len(batch.payloads), size, now)\n": "",
-            "self._sampled(messages, now) if now >= self._sample_at else None": "None",
+            "reading.sampled(messages, now) if now >= reading.sample_at else None": "None",
         },
     ),
     Edit(

@@ -79,6 +79,18 @@ def test_json(venue, command):
     assert [check["status"] for check in found["checks"]][:4] == ["ok", "ok", "failed", "skipped"]
 
 
+def test_json_of_several_routes(command):
+    with FakeVenue("bybit") as venue:
+        run = command(
+            *("doctor", venue.route_url("spot"), "--dialect", "bybit", "--json"),
+            *("--timeout", "2", "--subscribe", "linear:publicTrade.BTCUSDT"),
+        )
+        assert run.end() == 1  # no message comes
+    found = json.loads(run.out)
+    assert [route["name"] for route in found["routes"]] == ["spot", "linear"]
+    assert found["checks"] == [check for route in found["routes"] for check in route["checks"]]
+
+
 @pytest.mark.parametrize(
     ("how", "is_coloured"),
     [

@@ -8,7 +8,7 @@ import pytest
 
 from support.helpers import Server
 from support.proxies import Proxy
-from wsclient.testing import FakeVenue
+from wsclient.testing import FakeVenue, Feed
 
 EXACT = (
     '{"price":1.10,"long":0.100000000000000000000001,"big":123456789012345678901234567890,'
@@ -60,6 +60,25 @@ def test_a_gap_is_printed_with_its_reason(venue, command):
     assert lines[1] == "wsclient: open: connection 1"
     assert lines[2].startswith("wsclient: disconnected: ")
     assert "wsclient: open: connection 2" in lines
+
+
+def test_one_of_several_connections_that_is_lost_is_named(command):
+    channels = ["btcusdt@bookTicker", "btcusdt@aggTrade"]
+    with FakeVenue("binance_futures") as venue, Feed(venue, dict.fromkeys(channels, 50.0)):
+        run = command(
+            *("tail", venue.route_url("public"), "--dialect", "binance_futures", *channels)
+        )
+        run.wait_for("aggTrade")
+        venue.subscribers(channels[1])[0].rst()
+        run.wait_for("recovered: 2 channel(s)")
+        run.wait_for("bookTicker")
+        run.signal(signal.SIGINT)
+    lines = [re.sub(r"^\S+  ", "", line) for line in run.err.splitlines()]
+    assert lines[:2] == [
+        "wsclient: connecting: connection 1, attempt 1",
+        "wsclient: open: connection 1",
+    ]
+    assert [line for line in lines if line.startswith("wsclient: disconnected: market: ")]
 
 
 def test_json_keeps_every_digit(venue, command):

@@ -6,6 +6,7 @@ import gc
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -23,8 +24,15 @@ from support.broken import (
 from support.checks import check, statuses
 from support.helpers import Call, Server, dead_address, until
 from support.proxies import Proxy
-from wsclient import ConfigurationError, NotSupported, ThreadStartError, diagnose
-from wsclient.testing import FakeVenue
+from wsclient import (
+    ConfigurationError,
+    Generic,
+    Limits,
+    NotSupported,
+    ThreadStartError,
+    diagnose,
+)
+from wsclient.testing import FakeVenue, Feed
 
 #: How late (s) a deadline may be met: the client says goodbye, and the machine may be busy.
 SLACK = 1.5
@@ -109,6 +117,69 @@ class TestHealthy:
         ]
         assert venue.url.rstrip("/") in check(diagnosis, "rest").detail
         assert "t0ken" not in str(diagnosis)
+
+
+class TestRoutes:
+    CHANNELS = ("btcusdt@bookTicker", "btcusdt@aggTrade")
+
+    @pytest.fixture
+    def venue(self) -> Iterator[FakeVenue]:
+        with FakeVenue("binance_futures") as venue:
+            yield venue
+
+    def diagnose(self, venue: FakeVenue, **options: Any) -> wsclient.Diagnosis:
+        url = venue.route_url("public")
+        return diagnose(url, dialect="binance_futures", timeout=3, **options)
+
+    def test_each_that_the_channels_need_is_examined(self, venue: FakeVenue) -> None:
+        with Feed(venue, dict.fromkeys(self.CHANNELS, 100.0)):
+            diagnosis = self.diagnose(venue, subscribe=self.CHANNELS)
+        assert diagnosis.is_healthy
+        public, market = diagnosis.routes
+        assert (public.name, market.name) == ("public", "market")
+        assert diagnosis.checks == (*public.checks, *market.checks)
+        for route in diagnosis.routes:
+            found = wsclient.Diagnosis(route.url, route.checks)
+            assert [name for name, _ in statuses(found)] == [
+                *("dns", "tcp", "handshake", "clock"),
+                *("connection", "subscribe", "message", "ping"),
+            ]
+        assert [peer.route for peer in venue.peers] == ["public", "market"]
+
+    def test_one_alone_is_examined_as_ever(self, venue: FakeVenue) -> None:
+        with Feed(venue, {self.CHANNELS[0]: 100.0}):
+            diagnosis = self.diagnose(venue, subscribe=self.CHANNELS[0])
+        assert diagnosis.is_healthy
+        assert diagnosis.routes == ()
+
+    def test_one_that_fails_is_named(self, venue: FakeVenue) -> None:
+        venue.refuse(403, route="market")
+        with Feed(venue, dict.fromkeys(self.CHANNELS, 100.0)):
+            diagnosis = self.diagnose(venue, subscribe=self.CHANNELS)
+        assert not diagnosis.is_healthy
+        text = str(diagnosis)
+        assert text.endswith("\n\nNot healthy: handshake of market failed.")
+        assert "\nRoute market: carries btcusdt@aggTrade\nLimits: 1,024 channels per " in text
+
+    def test_a_channel_without_a_route_says_why(self) -> None:
+        with FakeVenue("okx") as venue:
+            url = venue.route_url("public")
+            diagnosis = diagnose(url, dialect="okx", subscribe="orders", timeout=2)
+        failed = check(diagnosis, "subscribe")
+        assert failed.detail == "refused: orders: it needs credentials, and the client has none"
+
+    def test_one_without_a_login_shows_none(self) -> None:
+        secret = {"api_key": "k", "secret": "s", "passphrase": "p"}
+        with FakeVenue("okx") as venue:
+            url = venue.route_url("public")
+            diagnosis = diagnose(url, dialect="okx", credentials=secret, timeout=2)
+        assert "login" not in [name for name, _ in statuses(diagnosis)]
+
+    def test_several_connections_of_one_are_said(self) -> None:
+        small = Generic(limits=Limits(channels_per_connection=1))
+        with FakeVenue() as venue:
+            diagnosis = diagnose(venue.url, dialect=small, subscribe=["a", "b"], timeout=2)
+        assert check(diagnosis, "subscribe").detail == "acknowledged: a, b (on 2 connections)"
 
 
 @pytest.mark.parametrize("name", BROKEN)

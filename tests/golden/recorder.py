@@ -104,6 +104,8 @@ def describe_event(event: events.Event) -> str:
             continue
         if field.name == "channel" and isinstance(event, events.DecodeError):
             continue  # the log's record has it
+        if field.name == "route" and not value:
+            continue  # the client has no other connection
         if field.name == "data_age":
             value = value is not None
         elif isinstance(value, wsclient.Gap):

@@ -16,7 +16,7 @@ from support.helpers import Call, until
 from support.inside import core_of
 from support.making import message as make
 from support.queues import message_queue
-from wsclient import ClientClosed, Dialect, Generic, Message, WebSocketClient
+from wsclient import ClientClosed, Dialect, Generic, Limits, Message, WebSocketClient
 from wsclient.events import Recovered
 from wsclient.runtime import queues as message_queues
 from wsclient.runtime import reception
@@ -465,3 +465,70 @@ class TestConnections:
             client.close()
             with pytest.raises(ClientClosed):
                 call.result()
+
+
+class TestSeveralConnections:
+    @pytest.fixture
+    def venue(self) -> Iterator[FakeVenue]:
+        with FakeVenue("generic") as venue:
+            yield venue
+
+    @pytest.fixture
+    def client(self, venue: FakeVenue) -> Iterator[WebSocketClient]:
+        dialect = Generic(limits=Limits(channels_per_connection=2))
+        with wsclient.connect(venue.url, dialect=dialect, retry_delay=30, jitter=False) as client:
+            client.subscribe("a", "b", "c")
+            yield client
+
+    def test_each_has_its_shard_and_channels(self, client: WebSocketClient) -> None:
+        shards = [(found.shard, found.channels) for found in client.connections]
+        assert shards == [(0, ("a", "b")), (1, ("c",))]
+        assert client.stats().connections[1].shard == 1
+
+    def test_one_that_waits_for_its_next_attempt_is_in_the_statistics(
+        self, client: WebSocketClient, venue: FakeVenue
+    ) -> None:
+        venue.publish("c")
+        client.recv(timeout=5)
+        venue.refuse(503, times=1)
+        venue.subscribers("c")[0].rst()
+        until(lambda: client.stats().attempt_failures)
+        assert [found.shard for found in client.connections] == [0]
+        lost = client.stats().connections[-1]
+        assert (lost.id, lost.state, lost.age, lost.shard) == (0, "backing off", None, 1)
+        assert (lost.messages, lost.messages_before) == (0, 1)
+        assert client.state is wsclient.State.OPEN
+
+    def test_none_are_listed_of_a_closed_client(self, client: WebSocketClient) -> None:
+        client.close()
+        assert client.stats().connections == ()
+
+    def test_a_successor_says_which_one_it_replaces(
+        self, client: WebSocketClient, venue: FakeVenue
+    ) -> None:
+        client.unsubscribe("c")
+        until(lambda: len(client.connections) == 1)
+        venue.fail_handshake("deaf")
+        call = Call(client.rotate)
+        until(lambda: len(client.connections) == 2)
+        old, new = client.connections
+        assert (old.replaces, new.replaces, new.state) == (None, old.id, "connecting")
+        client.close()
+        with pytest.raises(ClientClosed):
+            call.result()
+
+    def test_reconnects_and_rotations_are_counted_apart(
+        self, client: WebSocketClient, venue: FakeVenue
+    ) -> None:
+        events = client.events(Recovered)
+        venue.publish("c")
+        client.recv(timeout=5)  # the connection is healthy: the next attempt follows at once
+        venue.subscribers("c")[0].rst()
+        events.recv(timeout=5)
+        assert (client.stats().reconnects, client.stats().rotations) == (1, 0)
+        venue.publish("a")
+        venue.publish("b")
+        client.recv(timeout=5)
+        client.rotate(timeout=20)
+        stats = client.stats()
+        assert (stats.reconnects, stats.rotations, stats.disconnects) == (1, 2, 1)

@@ -40,8 +40,38 @@ LOGGED: list[tuple[Event, int, str, bool]] = [
         "not connected for 30 s: the first attempt has not ended; still trying",
         True,
     ),
-    (events.Rotated(3, 2.04), INFO, "took over from connection 3 after 2.0 s", True),
-    (events.RouteFailed("private", "401"), FATAL, "the route 'private' has failed: 401", True),
+    (events.Connected(1, "market/1"), INFO, "open: market/1", True),
+    (
+        events.Reconnecting(1, 0.25, "gone", "market/1"),
+        WARNING,
+        "disconnected: market/1: gone; next attempt in 0.25 s",
+        True,
+    ),
+    (
+        events.Reconnecting(1, 0.0, "gone", "shard 1"),
+        WARNING,
+        "disconnected: shard 1: gone; next attempt at once",
+        True,
+    ),
+    (
+        events.Rotated(3, 2.04),
+        INFO,
+        "connection 5 has replaced connection 3 after 2.0 s",
+        True,
+    ),
+    (
+        events.RotationFailed(0.25, "refused"),
+        WARNING,
+        "connection 5 is not replaced yet: refused; next attempt in 0.25 s",
+        True,
+    ),
+    (
+        events.RouteFailed("private", "401"),
+        FATAL,
+        "the connection 'private' has failed for good, its channels are lost, the others go on: "
+        "401",
+        True,
+    ),
     (events.Unsubscribed("a", "no answer"), INFO, "unsubscribed: 'a': no answer", True),
     (events.StateChanged("failed", "401"), WARNING, "failed: 401", True),
     (

@@ -66,10 +66,10 @@ def section_of(node: Any) -> str:
     return str(node[0].astext())
 
 
-def table(name: str, title: str) -> list[list[str]]:
-    """Return the rows of the first table in a section, as the texts of their cells."""
+def table(name: str, title: str, number: int = 0) -> list[list[str]]:
+    """Return the rows of a table in a section, as the texts of their cells."""
     tables = document(name).findall(docutils.nodes.table)
-    found = next(each for each in tables if section_of(each) == title)
+    found = [each for each in tables if section_of(each) == title][number]
     (body,) = found.findall(docutils.nodes.tbody)
     return [[" ".join(cell.astext().split()) for cell in row] for row in body]
 

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 import wsclient
-from wsclient import ChannelStats, Lag, QueueStats, Rate, Stats
+from wsclient import ChannelStats, ConnectionInfo, Lag, QueueStats, Rate, Stats
 from wsclient.telemetry.histogram import Histogram
+from wsclient.telemetry.stats import ConnectionInfos
 from wsclient.testing import FakeVenue
 
 
@@ -30,6 +31,17 @@ def stats(**more: Any) -> Stats:
     counters = {f.name for f in fields(Stats) if f.default is MISSING and f.type == "int"}
     given = {"state": "open", "name": "feed", "channels": {}, **dict.fromkeys(counters, 0)}
     return Stats(**{**given, **more})
+
+
+def connection(
+    id: int,
+    age: float | None,
+    channels: tuple[str, ...] = (),
+    rate: Rate = Rate(0.0, 0.0, 0.0),  # noqa: B008 - immutable
+    state: str = "open",
+    **more: Any,
+) -> ConnectionInfo:
+    return ConnectionInfo(id, state, age, channels, rate, **more)
 
 
 class TestLag:
@@ -69,6 +81,8 @@ class TestTable:
                 connects=3,
                 disconnects=2,
                 disconnect_reasons={"reset": 2},
+                reconnects=2,
+                rotations=5,
                 gaps=3,
                 missed=12,
                 rate=Rate(1234.5, 274_000.0, 12.0),
@@ -83,9 +97,9 @@ class TestTable:
             )
         )
         assert text.splitlines() == [
-            "feed: open; 3 connects of 4 dials, 2 disconnects (2 reset)",
+            "feed: open; 3 connects of 4 dials, 2 disconnects (2 reset), 2 reconnects, 5 rotations",
             "1,234,567 messages, 274 MB; 1,234.5/s and 274 kB/s recently, "
-            "1,000.0/s and 222 kB/s over the connection's 1,234 s",
+            "1,000.0/s and 222 kB/s over 1,234 s of connection",
             "3 gaps, 12 missed, 0 dropped, 0 invalid, 0 unhandled, 0 callback errors",
             "",
             "lag                 measured      p50      p99     max",
@@ -129,7 +143,75 @@ class TestTable:
         assert f"  {text}  " in row
 
 
+class TestConnections:
+    def test_it_is_a_table(self) -> None:
+        found = [
+            connection(3, 80_123.4, ("a", "b"), Rate(1234.56, 274_000.4, 80_123.4), route="public"),
+            connection(7, 4.25, ("a",), route="market", shard=1, messages=17),
+            connection(9, None, state="connecting", route="market", shard=1, replaces=7),
+            connection(0, None, state="backing off", route="private"),
+        ]
+        assert repr(ConnectionInfos(found)).splitlines() == [
+            "connection    route  shard                   state       age  channels  messages  "
+            "     /s  size/s",
+            "3            public      0                    open  80,123 s         2         0  "
+            "1,234.6  274 kB",
+            "7            market      1                    open     4.2 s         1        17  "
+            "    0.0     0 B",
+            "9            market      1  connecting, replaces 7         -         0         0  "
+            "    0.0     0 B",
+            "-           private      0             backing off         -         0         0  "
+            "    0.0     0 B",
+        ]
+
+    def test_without_any_it_says_so(self) -> None:
+        assert repr(ConnectionInfos()) == "no connections"
+
+    def test_one_of_them_is_a_line(self) -> None:
+        assert repr(connection(7, 4.25, ("a",), Rate(12.34, 5, 4.25), shard=1, messages=52)) == (
+            "<ConnectionInfo 7: shard 1, state open, age 4.2 s, channels 1, messages 52, "
+            "12.3 messages/s, 5 B/s>"
+        )
+
+    def test_several_have_a_table_in_the_statistics(self) -> None:
+        lines = str(stats(connections=(connection(1, 1.0), connection(2, 1.0)))).splitlines()
+        assert lines[4].split()[:3] == ["connection", "route", "shard"]
+        assert [line.split()[0] for line in lines[5:7]] == ["1", "2"]
+        assert lines[7] == ""
+
+    def test_a_single_one_has_none(self) -> None:
+        assert str(stats(connections=(connection(1, 1.0),))) == str(stats())
+
+    def test_of_many_those_that_are_not_open_are_shown_first(self) -> None:
+        found = [connection(n, 1.0) for n in range(1, 25)]
+        found.append(connection(25, None, state="connecting"))
+        lines = repr(ConnectionInfos(found)).splitlines()
+        assert [line.split()[0] for line in lines[1:4]] == ["25", "1", "2"]
+        assert lines[21:] == ["... and 5 more connections"]
+
+    def test_a_route_begins_no_line(self) -> None:
+        assert len(repr(ConnectionInfos([connection(1, 1.0, route="a\nb")])).splitlines()) == 2
+
+
 class TestDict:
+    def test_json_can_hold_connections(self) -> None:
+        found = stats(connections=(connection(2, 1.5, ("a",), replaces=1, messages=3),)).as_dict()
+        assert json.loads(json.dumps(found, allow_nan=False)) == found
+        assert found["connections"] == [
+            {
+                "id": 2,
+                "state": "open",
+                "age": 1.5,
+                "channels": ["a"],
+                "rate": {"messages": 0.0, "bytes": 0.0, "seconds": 0.0},
+                "route": "",
+                "shard": 0,
+                "replaces": 1,
+                "messages": 3,
+                "messages_before": 0,
+            }
+        ]
+
     def test_json_can_hold_all_of_it(self) -> None:
         found = stats(
             channels={"a": channel(2, venue_lag=lag(1))},
@@ -147,10 +229,6 @@ class TestDict:
             **dict.fromkeys(("min", "p50", "p99", "max", "mean"), 0.001),
         }
         assert found["queues"]["client"]["consumer_lag"]["p50"] is None
-
-
-def test_reconnects_are_the_connections_after_the_first() -> None:
-    assert [stats(connects=n).reconnects for n in (0, 1, 3)] == [0, 0, 2]
 
 
 def test_a_snapshot_cannot_be_changed() -> None:

@@ -54,6 +54,9 @@ def opened(context: ssl.SSLContext) -> None:
     assert_type(client.connections[0].age, float | None)
     assert_type(client.connections[0].channels, tuple[str, ...])
     assert_type(client.connections[0].rate, wsclient.Rate)
+    assert_type(client.connections[0].route, str)
+    assert_type(client.connections[0].replaces, int | None)
+    assert_type(client.stats().connections, tuple[wsclient.ConnectionInfo, ...])
     assert_type(wsclient.classify(OSError()), wsclient.Verdict)
     assert_type(wsclient.__version__, str)
 
@@ -189,6 +192,9 @@ def examined() -> None:
     assert_type(found.checks, tuple[wsclient.Check, ...])
     assert_type(found.client, str)
     assert_type(found.table(), str)
+    assert_type(found.routes, tuple[wsclient.RouteDiagnosis, ...])
+    assert_type(found.routes[0].name, str)
+    assert_type(found.routes[0].checks, tuple[wsclient.Check, ...])
 
 
 def errors(error: wsclient.WSClientError) -> None:

@@ -313,8 +313,8 @@ def _add_doctor(commands: Any) -> None:
         "doctor",
         help="find out step by step why a connection fails, and what to do",
         description="Connect once, and check DNS, addresses, proxy, TLS, handshake, clock, "
-        "messages and pings. Each step is timed, and each failure comes with what to do about it. "
-        "No secret is printed.",
+        "messages and pings, once per route of the venue that the channels need. Each step is "
+        "timed, and each failure comes with what to do about it. No secret is printed.",
         epilog=_codes(
             "no check has failed",
             "a check has failed",

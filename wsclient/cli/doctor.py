@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
+from typing import Any
 
 import msgspec
 
@@ -53,10 +54,12 @@ def _leave(_status: Status, text: str) -> str:
 
 
 def _json(diagnosis: Diagnosis) -> str:
-    found = {
+    found: dict[str, Any] = {
         "url": diagnosis.url,
         "client": diagnosis.client,
         "is_healthy": diagnosis.is_healthy,
         "checks": diagnosis.checks,
     }
+    if diagnosis.routes:
+        found["routes"] = diagnosis.routes
     return msgspec.json.encode(found).decode()

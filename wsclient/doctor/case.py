@@ -67,7 +67,9 @@ class Case:
     @property
     def logs_in(self) -> bool:
         """Whether the connection counts as open only after a login or a greeting."""
-        return self.options.credentials is not None or self.core.dialect.greets
+        dialect = self.core.dialect
+        has_login = self.options.credentials is not None
+        return dialect.greets or (has_login and dialect.logs_in(self.core.routes.default()))
 
     def shown(self, words: str) -> str:
         """Return a text that may quote the venue, on one line and without our secrets."""

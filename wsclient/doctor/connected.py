@@ -91,7 +91,9 @@ class ChecksOfConnection:
                 "Check the channel's name as the dialect writes it, and whether the venue lists "
                 "the symbol or requires a login for it.",
             )
-        return Result("ok", f"acknowledged: {', '.join(map(one_line, channels))}")
+        count = len(self._client.connections)
+        where = f" (on {count} connections)" if count > 1 else ""
+        return Result("ok", f"acknowledged: {', '.join(map(one_line, channels))}{where}")
 
     def _receive(self) -> Result:
         if not self._case.channels:

@@ -16,14 +16,15 @@ from functools import partial
 from typing import Any
 
 from wsclient.checks import check_timeout
-from wsclient.client import client_of
+from wsclient.client import WebSocketClient, client_of
 from wsclient.dialect.base import Dialect
 from wsclient.doctor.aside import GOODBYE, Aside
 from wsclient.doctor.attempt import Attempt
 from wsclient.doctor.case import Case
 from wsclient.doctor.connected import ChecksOfConnection
 from wsclient.doctor.connecting import checks_of_connect
-from wsclient.doctor.report import NOT_REACHED, Check, Diagnosis
+from wsclient.doctor.legs import legs_of
+from wsclient.doctor.report import NOT_REACHED, Check, Diagnosis, RouteDiagnosis
 from wsclient.doctor.running import running
 from wsclient.errors import ConfigurationError, NotSupported, ThreadStartError
 from wsclient.options import Headers
@@ -59,6 +60,10 @@ def diagnose(
     but what is kept for the pings, a ping at most 5 s. ``subscribe`` names channels to subscribe to
     and to receive a message from.
 
+    If the channels need several routes of the venue, each of them is examined by a client of its
+    own, one after the other: the route of ``url`` first, as ``connect()`` opens it first. They
+    share the time.
+
     The checks are, in order: ``rest`` (if the dialect requests a token first), ``dns``, ``tcp``
     (one for each address), ``proxy``, ``tls``, ``handshake``, ``clock`` (this machine's clock
     against the Date of the answer, which is exact to 1 s), ``login``, ``connection`` (whether the
@@ -67,7 +72,7 @@ def diagnose(
 
     The result reports any fault of the venue, the network or this machine. No text in it has a
     header, a credential, the proxy's password, or a path or query of the URL. The call takes at
-    most ``timeout`` (s), and 0.5 s to close.
+    most ``timeout`` (s), and 0.5 s per route to close.
 
     Raises ConfigurationError for an argument that cannot work, NotSupported for something that the
     dialect or the installation lacks, and ThreadStartError if no thread can be started.
@@ -78,10 +83,8 @@ def diagnose(
     check_timeout(timeout)
     if not 0 < timeout < threading.TIMEOUT_MAX:
         raise ConfigurationError(f"timeout must be a number above 0 (s), not {timeout!r}")
-    attempt = Attempt()
-    client = client_of(
-        partial(Sockets, on_step=attempt.hear),
-        url,
+    make = partial(
+        client_of,
         dialect=dialect,
         headers=headers,
         subprotocols=subprotocols,
@@ -90,19 +93,43 @@ def diagnose(
         credentials=credentials,
         proxy=proxy,
         ssl_context=ssl_context,
-        connect_timeout=timeout,
         ack_timeout=timeout,
         close_timeout=GOODBYE,
         max_retries=1,
         max_reconnects=0,
         ping_interval=None,
     )
-    client._core.log.has_alarms = False  # the diagnosis reports the failure
     deadline = Deadline(timeout)
+    attempt = Attempt()
+    client = make(partial(Sockets, on_step=attempt.hear), url, connect_timeout=timeout)
+    with contextlib.closing(client):
+        legs = legs_of(client, url, channels)
+        if len(legs) == 1:
+            checks = _diagnosed(client, channels, deadline, attempt)
+            return Diagnosis(client._where, checks, running())
+    parts = []
+    for number, leg in enumerate(legs):
+        share = Deadline(deadline.remaining() / (len(legs) - number))
+        attempt = Attempt()
+        client = make(
+            partial(Sockets, on_step=attempt.hear), leg.url, connect_timeout=share.remaining()
+        )
+        with contextlib.closing(client):
+            checks = _diagnosed(client, leg.channels, share, attempt)
+        parts.append(RouteDiagnosis(leg.route, client._where, leg.carries, leg.limits, checks))
+    every = tuple(check for part in parts for check in part.checks)
+    return Diagnosis(parts[0].url, every, running(), tuple(parts))
+
+
+def _diagnosed(
+    client: WebSocketClient, channels: tuple[str, ...], deadline: Deadline, attempt: Attempt
+) -> tuple[Check, ...]:
+    """Return the checks of a client that has not connected yet. The caller closes it."""
+    client._core.log.has_alarms = False  # the diagnosis reports the failure
     case = Case(client, channels, deadline, attempt, Aside(deadline))
     with contextlib.closing(client), contextlib.closing(case.aside):
         checks = _examine(case)
-    return _report(case, checks)
+    return _with_missing(case, checks)
 
 
 def _examine(case: Case) -> list[Check]:
@@ -125,15 +152,15 @@ def _examine(case: Case) -> list[Check]:
     return checks
 
 
-def _report(case: Case, checks_of_connection: Iterable[Check]) -> Diagnosis:
-    """Return the diagnosis, with the checks that were not reached."""
+def _with_missing(case: Case, checks_of_connection: Iterable[Check]) -> tuple[Check, ...]:
+    """Return all checks, with those that were not reached."""
     checks = [*checks_of_connect(case), *checks_of_connection]
     missing = _expected(case)
     for check in checks:
         if check.name in missing:
             missing.remove(check.name)
     checks += [Check(name, "skipped", None, NOT_REACHED) for name in missing]
-    return Diagnosis(case.where, tuple(checks), running())
+    return tuple(checks)
 
 
 def _expected(case: Case) -> list[str]:

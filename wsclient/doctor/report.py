@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["NOT_REACHED", "Check", "Diagnosis", "Status"]
+__all__ = ["NOT_REACHED", "Check", "Diagnosis", "RouteDiagnosis", "Status"]
 
 Status = Literal["ok", "warning", "failed", "skipped"]
 
@@ -31,16 +31,34 @@ class Check:
 
 
 @dataclass(frozen=True)
+class RouteDiagnosis:
+    """The diagnosis of one route of a venue.
+
+    ``name`` is the dialect's name for the route, ``url`` its address without path and query.
+    ``carries`` says what it is needed for, ``limits`` the limits that the client keeps there.
+    """
+
+    name: str
+    url: str
+    carries: str
+    limits: str
+    checks: tuple[Check, ...]
+
+
+@dataclass(frozen=True)
 class Diagnosis:
     """The result of :func:`wsclient.diagnose`; ``str()`` and ``repr()`` are a table.
 
     ``url`` is the URL without its path and query, ``checks`` are the steps in order, ``client`` is
-    the version of this package and the form in which it runs.
+    the version of this package and the form in which it runs. ``routes`` is empty, unless the
+    channels need several routes of the venue: then it has each of them with its own checks, and
+    ``checks`` has all of these.
     """
 
     url: str
     checks: tuple[Check, ...]
     client: str = ""
+    routes: tuple[RouteDiagnosis, ...] = ()
 
     @property
     def is_healthy(self) -> bool:
@@ -57,32 +75,54 @@ class Diagnosis:
 
         ``paint`` colours the word of a status and the last line.
         """
-        indent = " " * 32
         lines = [self.url, self.client, ""] if self.client else [self.url, ""]
-        for check in self.checks:
-            if check.detail == NOT_REACHED:
-                continue
-            took = "-" if check.seconds is None else f"{check.seconds * 1000:,.1f} ms"
-            word = check.status.upper() if check.status == "failed" else check.status
-            head = f"{paint(check.status, f'{word:<7}')}  {check.name:<10} {took:>10}  "
-            room = max(20, width - len(indent))
-            lines.append(head + textwrap.fill(check.detail, room).replace("\n", f"\n{indent}"))
-            if check.advice:
-                text = textwrap.fill(
-                    check.advice, room, initial_indent="-> ", subsequent_indent="   "
-                )
-                lines.append(textwrap.indent(text, indent))
-        rest = [check.name for check in self.checks if check.detail == NOT_REACHED]
-        if rest:
-            text = textwrap.fill(", ".join(rest), width, initial_indent="not reached: ")
-            lines += ["", paint("skipped", text)]
-        return "\n".join([*lines, "", self._verdict(paint)])
+        if not self.routes:
+            lines += [*_lines(self.checks, width, paint), ""]
+        for route in self.routes:
+            where = "" if route.url == self.url else f" ({route.url})"
+            for text in (f"Route {route.name}{where}: {route.carries}", route.limits):
+                lines.append(textwrap.fill(text, width, subsequent_indent="    "))
+            lines += ["", *_lines(route.checks, width, paint), ""]
+        return "\n".join([*lines, self._verdict(paint)])
 
     def _verdict(self, paint: Callable[[Status, str], str]) -> str:
-        failed = [check.name for check in self.checks if check.status == "failed"]
-        warned = [check.name for check in self.checks if check.status == "warning"]
+        failed, warned = self._names("failed"), self._names("warning")
         if failed:
-            return paint("failed", f"Not healthy: {', '.join(dict.fromkeys(failed))} failed.")
+            return paint("failed", f"Not healthy: {', '.join(failed)} failed.")
         if warned:
-            return paint("warning", f"Healthy, but look at {', '.join(dict.fromkeys(warned))}.")
+            return paint("warning", f"Healthy, but look at {', '.join(warned)}.")
         return paint("ok", "Healthy.")
+
+    def _names(self, status: Status) -> list[str]:
+        """Return the checks with a status, each with its route if there are several."""
+        names = [check.name for check in self.checks if check.status == status]
+        if self.routes:
+            names = [
+                f"{check.name} of {route.name}"
+                for route in self.routes
+                for check in route.checks
+                if check.status == status
+            ]
+        return list(dict.fromkeys(names))
+
+
+def _lines(
+    checks: Sequence[Check], width: int, paint: Callable[[Status, str], str]
+) -> Iterator[str]:
+    indent = " " * 32
+    for check in checks:
+        if check.detail == NOT_REACHED:
+            continue
+        took = "-" if check.seconds is None else f"{check.seconds * 1000:,.1f} ms"
+        word = check.status.upper() if check.status == "failed" else check.status
+        head = f"{paint(check.status, f'{word:<7}')}  {check.name:<10} {took:>10}  "
+        room = max(20, width - len(indent))
+        yield head + textwrap.fill(check.detail, room).replace("\n", f"\n{indent}")
+        if check.advice:
+            text = textwrap.fill(check.advice, room, initial_indent="-> ", subsequent_indent="   ")
+            yield textwrap.indent(text, indent)
+    rest = [check.name for check in checks if check.detail == NOT_REACHED]
+    if rest:
+        text = textwrap.fill(", ".join(rest), width, initial_indent="not reached: ")
+        yield ""
+        yield paint("skipped", text)

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import NamedTuple
+
 from wsclient.runtime.core import Core
+from wsclient.sansio.connection import Connection
 from wsclient.sansio.life import State
+from wsclient.sansio.slots import SlotKey
+from wsclient.sansio.supervisor import Supervisor
 from wsclient.telemetry.histogram import Histogram, Lags
 from wsclient.telemetry.rates import Window
-from wsclient.telemetry.stats import ChannelStats, ConnectionInfo, Lag, Rate, Stats
+from wsclient.telemetry.stats import (
+    ChannelStats,
+    ConnectionInfo,
+    ConnectionInfos,
+    Lag,
+    Rate,
+    Stats,
+)
 
 __all__ = ["connections_of", "stats_of"]
 
@@ -37,6 +50,7 @@ def stats_of(core: Core) -> Stats:
             )
             for name, t in supervisor.upkeep.channels.by_name.items()
         ]
+        connections = _rows(supervisor, now)
         counted = {
             "state": supervisor.state.value,
             "dropped": retired.dropped,
@@ -84,38 +98,73 @@ def stats_of(core: Core) -> Stats:
         consumer_lag=Lag(consumer.total),
         queues=queues,
         channels=channels,
+        connections=tuple(_connections(connections)),
     )
 
 
 def connections_of(core: Core) -> list[ConnectionInfo]:
     """Return the connections of ``core`` that have not ended, oldest first."""
     with core.lock:
-        now = core.clock.monotonic()
-        supervisor = core.supervisor
-        active = [
-            (connection_id, entry.channel)
-            for entry in supervisor.wanted
-            for connection_id in entry.carriers
-        ]
-        rows = [
-            (c, c.stage, now - c.opened_at if c.has_opened else None, c.messages, c.bytes)
-            for c in supervisor.connections
-        ]
+        rows = _rows(core.supervisor, core.clock.monotonic())
+    return ConnectionInfos(found for found in _connections(rows) if found.id)
+
+
+class _Rows(NamedTuple):
+    """Copies of what is known of the connections of a client.
+
+    ``active`` are pairs of connection and channel. ``waiting`` are the slots without a connection.
+    """
+
+    connections: list[tuple[Connection, str, float | None, int, int, int | None]]
+    active: list[tuple[int, str]]
+    waiting: list[tuple[SlotKey, int]]
+
+
+def _rows(supervisor: Supervisor, now: float) -> _Rows:
+    """Copy what :func:`_connections` needs. Call it with the lock."""
+    active = [
+        (connection_id, entry.channel)
+        for entry in supervisor.wanted
+        for connection_id in entry.carriers
+    ]
+    connections = []
+    for c in supervisor.connections:
+        age = now - c.opened_at if c.has_opened else None
+        oldest = supervisor.connections.of(c.slot.key)[0]
+        replaces = None if oldest is c else oldest.id
+        connections.append((c, c.stage.value, age, c.messages, c.bytes, replaces))
+    waiting = [
+        (key, slot.messages)
+        for key, slot in (supervisor.fleet.slots.items() if supervisor.life.is_running else ())
+        if not supervisor.connections.of(key)
+    ]
+    return _Rows(connections, active, waiting)
+
+
+def _connections(rows: _Rows) -> Iterator[ConnectionInfo]:
     by_id: dict[int, list[str]] = {}
-    for connection_id, channel in active:
+    for connection_id, channel in rows.active:
         by_id.setdefault(connection_id, []).append(channel)
-    return [
-        ConnectionInfo(
+    nothing = Rate(0.0, 0.0, 0.0)
+    for connection, state, age, messages, size, replaces in rows.connections:
+        slot = connection.slot
+        yield ConnectionInfo(
             connection.id,
-            stage.value,
+            state,
             age,
             tuple(by_id.get(connection.id, ())),
-            Rate(messages / age, size / age, age) if age else Rate(0.0, 0.0, 0.0),
-            connection.slot.key.route,
-            connection.slot.key.shard,
+            Rate(messages / age, size / age, age) if age else nothing,
+            slot.key.route,
+            slot.key.shard,
+            replaces,
+            messages,
+            slot.messages,
         )
-        for connection, stage, age, messages, size in rows
-    ]
+    for key, before in rows.waiting:
+        state = State.BACKING_OFF.value
+        yield ConnectionInfo(
+            0, state, None, (), nothing, key.route, key.shard, messages_before=before
+        )
 
 
 _NOTHING = Lag(Histogram(0))

@@ -25,6 +25,17 @@ def _state(event: events.StateChanged) -> _Logged:
     return level, f"{state}: {event.why}" if event.why else state
 
 
+def _connected(event: events.Connected) -> _Logged:
+    return INFO, event.route and f"open: {event.route}"  # else StateChanged reports it
+
+
+def _reconnecting(event: events.Reconnecting) -> _Logged:
+    if not event.route:
+        return WARNING, ""  # StateChanged reports it
+    when = f"in {event.delay:.2f} s" if event.delay >= 0.005 else "at once"
+    return WARNING, f"disconnected: {event.route}: {event.why}; next attempt {when}"
+
+
 def _failing(event: events.Failing) -> _Logged:
     why = event.why or "the first attempt has not ended"
     return WARNING, f"not connected for {event.seconds:.0f} s: {why}; still trying"
@@ -76,9 +87,23 @@ _Records = Mapping[type[Event], _Logged | Callable[[Any], _Logged]]
 #: Events of a connection: their records have its id.
 _OF_CONNECTIONS: _Records = {
     events.StateChanged: _state,
+    events.Connected: _connected,
+    events.Reconnecting: _reconnecting,
     events.Failing: _failing,
-    events.Rotated: (INFO, "took over from connection {e.replaced} after {e.seconds:.1f} s"),
-    events.RouteFailed: (ERROR, "the route {e.route!r} has failed: {e.why}"),
+    events.Rotated: (
+        INFO,
+        "connection {e.connection_id} has replaced connection {e.replaced} after {e.seconds:.1f} s",
+    ),
+    events.RotationFailed: (
+        WARNING,
+        "connection {e.connection_id} is not replaced yet: {e.why}; "
+        "next attempt in {e.delay:.2f} s",
+    ),
+    events.RouteFailed: (
+        ERROR,
+        "the connection {e.route!r} has failed for good, its channels are lost, the others go on: "
+        "{e.why}",
+    ),
     events.Waiting: _waiting,
     events.Rejected: _rejected,
     events.Unsubscribed: _unsubscribed,

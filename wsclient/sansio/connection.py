@@ -81,7 +81,7 @@ class Shared:
 
     ``mask`` hides the client's secrets in texts of a venue. ``ids`` are the ids of requests.
     ``random`` returns floats in [0, 1). ``report_state`` reports a change of the client's state:
-    its reason, and the id of the connection.
+    its reason, and the id of the connection; it returns whether there was one.
     """
 
     dialect: Dialect
@@ -92,7 +92,7 @@ class Shared:
     upkeep: Upkeep
     ids: Iterator[int]
     random: Callable[[], float]
-    report_state: Callable[[str, int], None]
+    report_state: Callable[[str, int], bool]
 
 
 class Connection:
@@ -232,8 +232,9 @@ class Connection:
         """Note that it is open, and logged in if the venue requires a login; subscribe."""
         self._step("open")
         self.has_opened = True
-        self._report_state(f"connection {self.id}", self.id)
-        self._output.notify(Connected, self.slot.attempts, connection_id=self.id)
+        is_first = self._report_state(f"connection {self.id}", self.id)
+        place = "" if is_first else str(self.slot.key)
+        self._output.notify(Connected, self.slot.attempts, place, connection_id=self.id)
         self.slot.opened()
         self.lifetime.opened(self.opened_at, self._dialect.limits.max_age)
         self.subscribe(self._restored())

@@ -103,6 +103,7 @@ class Connections:
             connection.asked.forget(channel)
 
     def _remove(self, connection: Connection) -> None:
+        connection.slot.messages += connection.messages
         self.by_id = {i: other for i, other in self.by_id.items() if other is not connection}
         key = connection.slot.key
         left = tuple(other for other in self.of(key) if other is not connection)

@@ -6,7 +6,14 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from wsclient.errors import ConnectionLost, WSClientError
-from wsclient.events import Disconnected, Reconnecting, Recovered, Rotated, RouteFailed
+from wsclient.events import (
+    Disconnected,
+    Reconnecting,
+    Recovered,
+    Rotated,
+    RotationFailed,
+    RouteFailed,
+)
 from wsclient.messages import SubscriptionState
 from wsclient.sansio.callers import Callers
 from wsclient.sansio.connection import Connection, Stage
@@ -54,7 +61,7 @@ class Endings:
         callers: Callers,
         fail: Callable[[WSClientError], None],
         give_up: Callable[[WSClientError], None],
-        report_state: Callable[[str], None],
+        report_state: Callable[[str], bool],
     ) -> None:
         self._output = output
         self._life = life
@@ -106,10 +113,15 @@ class Endings:
                 self.report_wait(slot, text, now, but=connection)
         elif not connection.has_opened:
             slot.successor_failed(error, verdict, now)
+            delay = round(slot.due_at - now, 3)
+            self._output.notify(RotationFailed, delay, text, connection_id=others[0].id)
         if connection.has_answered:
             if not is_retired:
                 connection.asked.connection_ended(slot.channels, now, text)
             self._upkeep.suspect(connection.id, slot.channels, now)
+            if others and not (is_served or is_retired):  # its successor is being opened
+                why = f"{text}; its successor is being opened"
+                self._output.notify(Reconnecting, slot.attempts, 0.0, why, str(slot.key))
         self._fleet.connections.end(connection)
         for other in others:
             self._ask_again(other)
@@ -134,6 +146,7 @@ class Endings:
     ) -> None:
         """Count and report the end."""
         reason = reason_of(error)
+        is_served = any(other.stage is Stage.OPEN for other in others)
         if not connection.has_opened:
             self.attempt_failures[reason] += 1
             return
@@ -143,7 +156,6 @@ class Endings:
         else:
             self._counters.disconnects += 1
             self.disconnect_reasons[reason] += 1
-            is_served = any(other.stage is Stage.OPEN for other in others)
             connection.slot.was_lost = not is_served
             if self._lost_at is None and not is_served:
                 self._lost_at = now
@@ -151,7 +163,7 @@ class Endings:
         data_at = connection.data_at
         age = None if data_at is None else round(now - data_at, 3)
         self._output.notify(Disconnected, text, reason, code, age, connection_id=connection.id)
-        if connection.retired_at is not None and others:
+        if is_served:
             successor = others[-1]
             seconds = round(now - successor.dialed_at, 3)
             self._output.notify(Rotated, connection.id, seconds, connection_id=successor.id)
@@ -174,10 +186,12 @@ class Endings:
         """Report that the next attempt in ``slot`` waits; ``but`` is the connection that ends."""
         delay = slot.due_at - now
         when = f"in {delay:.2f} s" if delay >= 0.005 else "at once"
+        route = str(slot.key)
         if self._fleet.connections.furthest(but) is None:
+            route = ""
             wait = f"{why}; next attempt {when}"
             self._output.report_state(State.BACKING_OFF.value, wait)
-        self._output.notify(Reconnecting, slot.attempts + 1, round(delay, 3), why)
+        self._output.notify(Reconnecting, slot.attempts + 1, round(delay, 3), why, route)
 
     # Failures.
 

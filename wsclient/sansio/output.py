@@ -70,11 +70,16 @@ class Output:
         omitted, self._omitted = self._omitted, 0
         self.actions.append(Notify(kind, what, about, omitted))
 
-    def report_state(self, state: str, why: str, connection_id: int | None = None) -> None:
-        """Emit an event for a new state of the client, unless it is the last one reported."""
-        if state != self._state:
-            self._state = state
-            self.notify(StateChanged, state, why, connection_id=connection_id)
+    def report_state(self, state: str, why: str, connection_id: int | None = None) -> bool:
+        """Emit an event for a new state of the client, unless it is the last one reported.
+
+        Returns whether it is new.
+        """
+        if state == self._state:
+            return False
+        self._state = state
+        self.notify(StateChanged, state, why, connection_id=connection_id)
+        return True
 
     def notify_if_room(self, kind: type[Event], *what: Any) -> None:
         """Emit an event that a venue may cause for many channels at once, or only count it."""

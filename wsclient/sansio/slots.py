@@ -33,6 +33,8 @@ class SlotKey(NamedTuple):
     line: int = 0
 
     def __str__(self) -> str:
+        if not self.route:
+            return f"shard {self.shard}"
         return f"{self.route}/{self.shard}" if self.shard else self.route
 
 
@@ -60,6 +62,7 @@ class Slot:
         "is_pinned",
         "key",
         "last_reason",
+        "messages",
         "outage",
         "was_lost",
         "where",
@@ -79,6 +82,8 @@ class Slot:
         self.outage = outage
         #: The channels that belong here, in the order of their subscribes.
         self.channels: dict[str, None] = {}
+        #: How many messages the connections have delivered that have ended.
+        self.messages = 0
         #: A caller has asked for a connection here, whether it has channels or not.
         self.is_pinned = False
         self._options = options

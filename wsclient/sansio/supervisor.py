@@ -474,10 +474,11 @@ class Supervisor:
             state = self.state
             self.callers.report_new(state.value, is_open=state is State.OPEN)
 
-    def _report_state(self, why: str, connection_id: int | None = None) -> None:
-        """Emit an event if the state of the client, which runs, has changed."""
-        if self.life.is_running:
-            self.output.report_state(self.state.value, why, connection_id)
+    def _report_state(self, why: str, connection_id: int | None = None) -> bool:
+        """Emit an event if the state of the client, which runs, has changed. Return whether."""
+        if not self.life.is_running:
+            return False
+        return self.output.report_state(self.state.value, why, connection_id)
 
     def _end_close(self) -> None:
         if self.life.phase is Phase.CLOSING and not self.connections and not self._is_draining:

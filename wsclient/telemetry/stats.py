@@ -12,9 +12,18 @@ from typing import Any
 from wsclient.telemetry.histogram import Histogram
 from wsclient.text import one_line
 
-__all__ = ["ChannelStats", "ConnectionInfo", "Lag", "QueueStats", "Rate", "Stats"]
+__all__ = [
+    "ChannelStats",
+    "ConnectionInfo",
+    "ConnectionInfos",
+    "Lag",
+    "QueueStats",
+    "Rate",
+    "Stats",
+]
 
-#: The most channels shown as text; those with the most messages come first.
+#: The most channels shown as text; those with the most messages come first. The most connections,
+#: too; those that are not open come first.
 SHOWN = 20
 
 
@@ -128,7 +137,7 @@ def _plain(value: Any) -> Any:
         return value.as_dict()
     if isinstance(value, Mapping):
         return {key: _plain(found) for key, found in value.items()}
-    return list(value) if isinstance(value, tuple) else value
+    return [_plain(found) for found in value] if isinstance(value, tuple) else value
 
 
 @dataclass(frozen=True)
@@ -179,7 +188,7 @@ class QueueStats(_AsDict):
     consumer_lag: Lag = _NO_LAG
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ConnectionInfo(_AsDict):
     """One connection of a client, as listed by ``client.connections``.
 
@@ -188,8 +197,11 @@ class ConnectionInfo(_AsDict):
     is the time (s) since it was opened, None before. ``channels`` are those that the venue has
     confirmed on it. ``rate`` is in messages and bytes of payload per second over that age.
     ``route`` is the dialect's name for its address, empty if the venue has only one. ``shard`` is
-    its number among the connections of that route, from 0: two have the same while one replaces the
-    other.
+    its number among the connections of that route, from 0.
+
+    Two connections have the same route and shard while one replaces the other: ``replaces`` is then
+    the id of the older one, for the newer one, and None otherwise. ``messages`` counts what it has
+    delivered, ``messages_before`` what others have delivered in its place before it.
     """
 
     id: int
@@ -199,6 +211,23 @@ class ConnectionInfo(_AsDict):
     rate: Rate
     route: str = ""
     shard: int = 0
+    replaces: int | None = None
+    messages: int = 0
+    messages_before: int = 0
+
+    def __repr__(self) -> str:
+        name, cells = _connection_cells(self)
+        header = ["id", *_CONNECTION]
+        shown = zip(header[1:-2], cells[:-2], strict=True)
+        text = ", ".join(f"{what} {cell}" for what, cell in shown if cell != "-")
+        return f"<ConnectionInfo {name}: {text}, {cells[-2]} messages/s, {cells[-1]}/s>"
+
+
+class ConnectionInfos(list[ConnectionInfo]):
+    """A list of connections, whose ``repr`` is a table."""
+
+    def __repr__(self) -> str:
+        return "\n".join(_connection_lines(self)) if self else "no connections"
 
 
 @dataclass(frozen=True, repr=False)
@@ -226,8 +255,12 @@ class Stats(_AsDict):
     ``books_refreshed`` times; ``books_refused`` snapshots were refused for good, or could not be
     read for a bug of the dialect.
 
-    ``rate`` covers the last 10 to 15 s. ``connection_rate`` covers the present connection since it
-    was opened; without one, the last connection until its last frame. ``queues`` are ``client``
+    ``connections`` are those of ``client.connections``. Where one is missing and the next attempt
+    is still to come, there is an entry with the id 0 and the state ``backing off``.
+
+    ``rate`` covers the last 10 to 15 s. ``connection_rate`` covers the time since the client last
+    had no open connection, of all its connections together; without one, the time before that,
+    until the last frame. It goes on while connections replace each other. ``queues`` are ``client``
     (its own ``recv`` and loop), ``reader-1`` and so on in the order in which they were made,
     ``callbacks`` and ``books``. For the lags see :class:`Lag`.
     """
@@ -266,6 +299,7 @@ class Stats(_AsDict):
     channels_lost: int = 0
     reconnects: int = 0
     rotations: int = 0
+    connections: tuple[ConnectionInfo, ...] = ()
 
     def __repr__(self) -> str:
         return "\n".join(_lines(self))
@@ -278,13 +312,14 @@ def _lines(stats: Stats) -> Iterator[str]:
     reasons = ", ".join(f"{count} {why}" for why, count in stats.disconnect_reasons.items())
     yield (
         f"{one_line(stats.name)}: {stats.state}; {stats.connects:,} connects of {stats.dials:,} "
-        f"dials, {stats.disconnects:,} disconnects{f' ({reasons})' if reasons else ''}"
+        f"dials, {stats.disconnects:,} disconnects{f' ({reasons})' if reasons else ''}, "
+        f"{stats.reconnects:,} reconnects, {stats.rotations:,} rotations"
     )
     recent, whole = stats.rate, stats.connection_rate
     yield (
         f"{stats.messages:,} messages, {_size(stats.bytes)}; {recent.messages:,.1f}/s and "
         f"{_size(recent.bytes)}/s recently, {whole.messages:,.1f}/s and {_size(whole.bytes)}/s "
-        f"over the connection's {whole.seconds:,.0f} s"
+        f"over {whole.seconds:,.0f} s of connection"
     )
     yield (
         f"{stats.gaps:,} gaps, {stats.missed:,} missed, {stats.dropped:,} dropped, "
@@ -296,6 +331,9 @@ def _lines(stats: Stats) -> Iterator[str]:
             f"channels: {stats.channels_refused:,} refused, {stats.channels_ended:,} ended by the "
             f"venue, {stats.channels_lost:,} lost"
         )
+    if len(stats.connections) > 1:
+        yield ""
+        yield from _connection_lines(stats.connections)
     yield ""
     lags = (("venue to client", stats.venue_lag), ("client to consumer", stats.consumer_lag))
     rows = [[name, f"{lag.count:,}", *_lag_cells(lag)] for name, lag in lags]
@@ -314,6 +352,28 @@ def _lines(stats: Stats) -> Iterator[str]:
         more = len(stats.no_data) - SHOWN
         yield ""
         yield f"confirmed, but without data: {names}{f' and {more:,} more' if more > 0 else ''}"
+
+
+_CONNECTION = ("route", "shard", "state", "age", "channels", "messages", "/s", "size/s")
+
+
+def _connection_lines(connections: Sequence[ConnectionInfo]) -> Iterator[str]:
+    first = connections
+    if len(connections) > SHOWN:
+        first = sorted(connections, key=lambda found: found.state == "open")[:SHOWN]
+    rows = [[name, *cells] for name, cells in map(_connection_cells, first)]
+    yield from _table(["connection", *_CONNECTION], rows)
+    if len(connections) > len(first):
+        yield f"... and {len(connections) - len(first):,} more connections"
+
+
+def _connection_cells(found: ConnectionInfo) -> tuple[str, list[str]]:
+    state = found.state if found.replaces is None else f"{found.state}, replaces {found.replaces}"
+    age = "-" if found.age is None else f"{found.age:,.{int(found.age < 10)}f} s"
+    where = [one_line(found.route) or "-", str(found.shard), state, age]
+    counted = [f"{len(found.channels):,}", f"{found.messages:,}"]
+    rate = [f"{found.rate.messages:,.1f}", _size(found.rate.bytes)]
+    return str(found.id) if found.id else "-", [*where, *counted, *rate]
 
 
 def _channel_lines(channels: Mapping[str, ChannelStats]) -> Iterator[str]:
