@@ -95,6 +95,8 @@ _FULL = 10305
 _RESTARTS = 20051
 #: Number of levels per side in the checksum.
 _CHECKED = 25
+#: Numbers of orders are higher, and prices lower.
+_ORDER = 10**9
 
 _parts = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _integer = msgspec.json.Decoder(int, strict=True).decode
@@ -167,6 +169,8 @@ class BitfinexBook(BookFormat):
         bids: list[tuple[Decimal, Decimal]] = []
         asks: list[tuple[Decimal, Decimal]] = []
         for row in _rows(parts[1]) if is_snapshot else [_row(parts[1])]:
+            if row.price >= _ORDER:
+                raise ValueError("a list of orders, as of prec='R0', not an order book")
             side = bids if row.amount > 0 else asks
             side.append((row.price, row.amount.copy_abs() if row.count else Decimal(0)))
         return BookUpdate(is_snapshot, bids, asks)

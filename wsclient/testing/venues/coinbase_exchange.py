@@ -88,7 +88,8 @@ class CoinbaseExchangeProtocol(MarketProtocol):
     def fields(self, channel: str, event: MarketEvent, is_snapshot: bool = False) -> dict[str, Any]:
         match event:
             case MarketTrade(number, price, size, side):
-                deal = {"side": side, "size": str(size), "price": str(price), "time": now_text()}
+                maker = "sell" if side == "buy" else "buy"
+                deal = {"side": maker, "size": str(size), "price": str(price), "time": now_text()}
                 return {"type": "match", "trade_id": number, **deal}
             case MarketQuote(bid, bid_size, ask, ask_size, last):
                 best = {"best_bid": str(bid), "best_bid_size": str(bid_size)}

@@ -114,7 +114,8 @@ class OKXProtocol(MarketProtocol):
         now = str(milliseconds())
         match event:
             case MarketTrade(number, price, size, side):
-                return {"tradeId": str(number), "px": str(price), "sz": str(size), "side": side}
+                deal = {"px": str(price), "sz": str(size), "side": side, "ts": now}
+                return {"tradeId": str(number), **deal}
             case MarketQuote(bid, bid_size, ask, ask_size, last):
                 best = {"askPx": str(ask), "askSz": str(ask_size)}
                 best |= {"bidPx": str(bid), "bidSz": str(bid_size)}
