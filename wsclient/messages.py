@@ -170,9 +170,9 @@ class Message(msgspec.Struct, gc=False, eq=False):
     def trades(self) -> list[Trade] | None:
         """Return all trades in the message, in plain fields; None if it is of another kind.
 
-        The page ``venues`` of the manual says for which channels. Found at each call. Raises
+        The page ``views`` of the manual says for which channels. Found at each call. Raises
         InvalidMessage for a payload that the dialect cannot read, and NotSupported for a message
-        that has come from another process if its dialect cannot be imported here.
+        that was pickled or deep-copied, if the class of its dialect cannot be made here.
         """
         trades: list[Trade] | None = self._view("trades")
         return trades
