@@ -129,6 +129,11 @@ override :meth:`Dialect.access`; for a token by REST, :meth:`Dialect.url_request
 in the stream, :meth:`BookFormat.update` returns them with ``is_snapshot`` set, and
 :meth:`BookFormat.request` is not needed.
 
+**Plain views.** ``message.trades()``, ``quote()`` and ``book_update()`` are what the
+:attr:`Dialect.views` return, an object of a class derived from :class:`Views`. The manual's page
+``dialects`` has an example. :class:`Wrapped`, :func:`amount`, :func:`best` and :func:`nanoseconds`
+help to write one.
+
 **Routes.** A venue may serve its channels at several addresses, which are called routes. The client
 then opens a connection per route that is needed, and asks the dialect about routes only by their
 names: :meth:`Dialect.route`, :meth:`Dialect.default_route`, :meth:`Dialect.address`;
