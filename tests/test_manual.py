@@ -231,6 +231,12 @@ def test_the_table_of_views_names_every_dialect() -> None:
     assert tuple(row[0] for row in rows) == dialects.NAMES
 
 
+def test_the_table_of_an_envelope_is_that_of_the_code() -> None:
+    shown = first_column("messages", "Envelopes")
+    envelope = wsclient.Envelope(channel="a", raw=b"\xff")
+    assert shown == [*envelope.to_dict(), *list(json.loads(envelope.to_json()))[-2:]]
+
+
 def test_the_table_of_gaps_has_every_reason() -> None:
     assert sorted(first_column("messages", "Gaps")) == sorted(GAP_REASONS)
 
@@ -442,6 +448,13 @@ def test_the_views(clients: list[Any], capsys: pytest.CaptureFixture[str]) -> No
     lines = capsys.readouterr().out.splitlines()
     assert any(re.fullmatch(r"BTC/USD (buy|sell) 67\d+\.\d+ \d+\.\d+", line) for line in lines)
     assert any(re.fullmatch(r"BTC/USD 67\d+\.\d+ 67\d+\.\d+", line) for line in lines)
+
+
+def test_the_envelope(clients: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+    with served("kraken", "trade:BTC/USD") as venue:
+        code = block("messages", "Envelopes").replace("wss://ws.kraken.com/v2", venue.url)
+        run_block(code, {}, clients)
+    assert capsys.readouterr().out == "True True\n"
 
 
 class Orders(GenericProtocol):

@@ -31,9 +31,9 @@ errors             WSClientError is the base of all; help(wsclient.errors) shows
                    WaitTimeout
 
 The classes of wsclient.dialect, of the venues in wsclient.dialects, the parts of ``client.stats()``
-in ``wsclient.stats``, and what messages return, Trade, Quote and PlainBookUpdate, can be imported
-from here too. Each name is imported when it is first used, so that ``import wsclient`` costs
-little.
+in ``wsclient.stats``, what messages return (Trade, Quote, PlainBookUpdate), and Envelope, a record
+of a message, can be imported from here too. Each name is imported when it is first used, so that
+``import wsclient`` costs little.
 """
 
 from wsclient.version import __version__ as __version__
@@ -122,6 +122,7 @@ if TYPE_CHECKING:
     from wsclient.reader import Reader
     from wsclient.runtime.eventstream import EventStream
     from wsclient.sansio.life import State
+    from wsclient.stream.envelope import Envelope as Envelope
     from wsclient.telemetry import stats as stats
     from wsclient.telemetry.stats import ChannelStats as ChannelStats
     from wsclient.telemetry.stats import ConnectionInfo as ConnectionInfo
@@ -218,6 +219,7 @@ _NAMES = {
     "reader": "Reader",
     "runtime.eventstream": "EventStream",
     "sansio.life": "State",
+    "stream.envelope": "Envelope",
     "telemetry.stats": "ChannelStats ConnectionInfo Lag QueueStats Rate Stats",
     "verdicts": "Verdict classify",
     "views": "PlainBookUpdate Quote Trade",

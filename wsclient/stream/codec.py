@@ -177,11 +177,11 @@ def decode_flat(raw: bytes, decode: Callable[[bytes], Any]) -> Any:
 
 
 class Origin(NamedTuple):
-    """The dialect of a message, by its name and the place of its class."""
+    """The dialect of a message, by its name and, if known, the place of its class."""
 
     venue: str
-    module: str
-    name: str
+    module: str = ""
+    name: str = ""
 
     @classmethod
     def of(cls, dialect: Any) -> Origin:
@@ -198,6 +198,11 @@ class Origin(NamedTuple):
 
 @lru_cache(64)
 def _made(origin: Origin) -> Any:
+    if not origin.name:
+        raise NotSupported(
+            f"plain views of a message from an envelope need its dialect, {origin.venue!r}: pass "
+            "an object of it to Envelope.message()"
+        )
     try:
         return attrgetter(origin.name)(import_module(origin.module))()
     except Exception as error:
@@ -262,6 +267,11 @@ class PlainDecoder:
     def time(self, message: Message) -> None:
         """Return None: the payload alone does not determine where the venue's time is."""
 
+    @property
+    def venue(self) -> str | None:
+        """The name of the dialect, None if it is not known."""
+        return None if self._origin is None else self._origin.venue
+
     def view(self, message: Message, kind: View) -> Any:
         """Return a plain view of a message; None if its dialect is not known."""
         return None if self._origin is None else self._origin.view(message, kind)
@@ -300,6 +310,11 @@ class Decoded(msgspec.Struct, frozen=True):
 
     def time(self, message: Message) -> None:
         """Return None: the data alone do not determine where the venue's time is."""
+
+    @property
+    def venue(self) -> str | None:
+        """The name of the dialect, None if it is not known."""
+        return None if self.origin is None else self.origin.venue
 
     def view(self, message: Message, kind: View) -> Any:
         """Return a plain view of a message; None if its dialect is not known."""

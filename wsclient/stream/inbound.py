@@ -56,6 +56,7 @@ class FrameFormat(Protocol):
 
     name: ClassVar[str]
 
+    def __hash__(self) -> int: ...
     @property
     def is_json(self) -> bool: ...
     @property
@@ -214,6 +215,11 @@ class Inbound:
             return self._dialect.timestamp(message)
         except Exception:  # noqa: BLE001 - a message without a time, for this dialect
             return None
+
+    @property
+    def venue(self) -> str:
+        """The name of the dialect."""
+        return self._dialect.name
 
     def view(self, message: Message, kind: View) -> Any:
         """Return a plain view of a message, or None."""
