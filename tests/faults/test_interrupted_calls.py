@@ -35,6 +35,7 @@ from support.talk import (
     settle,
     threads_of_ours,
 )
+from wsclient.stream import merge
 from wsclient.testing import FakeVenue
 from wsclient.threads.locks import Locks
 
@@ -196,6 +197,19 @@ def _unsubscribe(trial: Trial) -> None:
         assert OTHER not in trial.client.subscriptions, str(point)
 
 
+def _rotate(trial: Trial) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        for name in (
+            "LAG",
+            "MEET_WAIT",
+            "SILENCE",
+        ):  # each rotation of a quiet channel takes this time
+            patch.setattr(merge, name, 0.0)
+        for point in trial.points():
+            point(trial.client.rotate, SOON)
+            trial.look(point)
+
+
 def _readers(trial: Trial) -> set[str]:
     names = trial.client.stats().queues
     return {name for name in names if name.startswith("reader-")}
@@ -321,6 +335,7 @@ def _book_reads(subject: Subject) -> list[object]:
 CASES: dict[str, Callable[[Trial], None]] = {
     "subscribe": _subscribe,
     "unsubscribe": _unsubscribe,
+    "rotate": _rotate,
     "reader": _reader,
     "reader.close": _close_reader,
     "on": _on,

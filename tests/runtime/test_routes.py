@@ -11,7 +11,7 @@ from support.rig import Plain
 from wsclient.dialect import ConfigurationError, Limits
 from wsclient.runtime.routes import RouteFinder
 from wsclient.sansio.backoff import Budget
-from wsclient.sansio.wanted import ChannelRoute
+from wsclient.sansio.wantedtable import ChannelRoute
 
 
 class World(Plain):

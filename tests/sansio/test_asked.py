@@ -20,7 +20,8 @@ from wsclient.messages import SubscriptionState
 from wsclient.sansio.asked import Asked
 from wsclient.sansio.stops import Stops
 from wsclient.sansio.unanswered import Request
-from wsclient.sansio.wanted import Wanted, WantedChannel
+from wsclient.sansio.wanted import Wanted
+from wsclient.sansio.wantedtable import WantedChannel
 from wsclient.stream.items import Ack, Ended, Rejection
 
 PENDING = SubscriptionState.PENDING
@@ -93,6 +94,15 @@ class Desk:
 
     def freed(self, entry: WantedChannel) -> None:
         pass
+
+    def renewed(self, entry: WantedChannel) -> None:
+        self._asked.subscribe([entry])
+
+    def is_asked_beside(self, entry: WantedChannel, connection_id: int) -> bool:
+        return False
+
+    def declined(self, channel: str, connection_id: int) -> None:
+        raise AssertionError("no other connection carries it")
 
     def joined(self, channel: str, connection_id: int) -> None:
         raise AssertionError("another connection carries it already")

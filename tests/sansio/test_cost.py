@@ -6,33 +6,13 @@ import gc
 import sys
 import tracemalloc
 from collections.abc import Callable, Iterable
-from types import FrameType
-from typing import Any
 
 import pytest
 
+from support.counting import steps
 from support.rig import Plain, Rig
 from wsclient.dialect.values import Limits
 from wsclient.stream.items import Ack, Ended
-
-
-def steps(call: Callable[[], object]) -> int:
-    """Return how many Python instructions ``call`` executes."""
-    count = 0
-
-    def trace(frame: FrameType, event: str, arg: Any) -> Any:
-        nonlocal count
-        frame.f_trace_opcodes = True
-        count += event == "opcode"
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        call()
-    finally:
-        sys.settrace(before)
-    return count
 
 
 def subscribe(rig: Rig) -> None:

@@ -229,6 +229,31 @@ def test_without_proof_all_that_the_successor_has_is_delivered_with_one_mark() -
     assert (run.delivered, run.marks) == ([1, 50, 1, 2], [Gap("reconnect", None, 1)])
 
 
+def test_without_proof_what_both_have_is_delivered_once() -> None:
+    run = Overlap(None)
+    run.show(NEW, 1, 2)
+    run.show(OLD, 0, 1)
+    run.leave(OLD)
+    assert (run.delivered, run.marks) == ([0, 1, 2], [Gap("reconnect", None, 1)])
+
+
+def test_without_proof_the_successor_may_still_bring_what_is_delivered() -> None:
+    run = Overlap(None)
+    run.show(NEW, 1)
+    run.show(OLD, 0, 1, 2, 3)
+    run.leave(OLD)
+    run.show(NEW, 2, 3, 4)
+    assert (run.delivered, run.marks) == ([0, 1, 2, 3, 4], [Gap("reconnect", None, 1)])
+
+
+def test_without_proof_what_is_alike_by_chance_is_delivered_rather_than_lost() -> None:
+    run = Overlap(None)
+    run.show(NEW, 1, 1, 1)
+    run.show(OLD, 1)
+    run.leave(OLD)
+    assert (run.delivered, run.marks) == ([1, 1, 1], [Gap("reconnect", None, 1)])
+
+
 def test_without_proof_and_without_messages_the_next_one_is_marked() -> None:
     run = Overlap(None)
     run.show(OLD, 1)

@@ -6,7 +6,8 @@ import itertools
 import json
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from support.making import message as make
@@ -21,14 +22,18 @@ from wsclient.sansio.actions import (
     Action,
     Consult,
     Cut,
+    Deliver,
     Notify,
     Send,
     Settle,
 )
+from wsclient.sansio.backoff import Connects
 from wsclient.sansio.connection import Connection
 from wsclient.sansio.heartbeat import ConnectionView
 from wsclient.sansio.life import State
+from wsclient.sansio.slots import SlotKey
 from wsclient.sansio.supervisor import Supervisor
+from wsclient.sansio.wantedtable import ChannelRoute
 from wsclient.stream.channel import Batch
 from wsclient.stream.incoming import Incoming
 from wsclient.stream.items import Ack, LoginAccepted, Rejection
@@ -75,8 +80,41 @@ class Plain(Dialect):
         return {**payload, "id": request_id}
 
 
+class Routed(Plain):
+    """Its channels are called ``route:name``; the venue's name has no route.
+
+    ``rooms`` are the numbers of channels that a connection of each route carries.
+    """
+
+    def __init__(
+        self,
+        limits: Limits | None = None,
+        rooms: Mapping[str, int] = MappingProxyType({}),
+        **attributes: Any,
+    ) -> None:
+        super().__init__(limits, **attributes)
+        self._rooms = rooms
+
+    def route(self, channel: str, url: str) -> str:
+        return channel.partition(":")[0]
+
+    def wire_name(self, channel: str) -> str:
+        return channel.partition(":")[2]
+
+    def room(self, route: str) -> int | None:
+        return self._rooms.get(route, super().room(route))
+
+
+def named(key: SlotKey) -> str:
+    """Return a short name of a slot: ``route`` of the first, ``route/1`` of the second."""
+    return f"{key.route}/{key.shard}" if key.shard else key.route
+
+
 class Rig:
-    """Runs a supervisor as the watchdog and the readers do, one step at a time."""
+    """Runs a supervisor as the watchdog and the readers do, one step at a time.
+
+    What is done on a connection is done on the newest one, or on that of the id ``on``.
+    """
 
     def __init__(
         self,
@@ -84,12 +122,23 @@ class Rig:
         *,
         random: float = 1.0,
         wants: Callable[[type[Event]], bool] = lambda _: False,
+        connects: Callable[[str], Connects | None] | None = None,
         **options: Any,
     ) -> None:
         self.now = 1000.0
         self.dialect = dialect or Plain()
         options = {"ping_interval": None, **options}
-        self.supervisor = Supervisor(self.dialect, Options(**options), lambda: random, str, wants)
+        self.supervisor = Supervisor(
+            self.dialect,
+            Options(**options),
+            lambda: random,
+            str,
+            wants,
+            connects=connects,
+            rooms=self.dialect.room,
+        )
+        #: All that was delivered, in order.
+        self.delivered: list[Message] = []
         self.actions: list[Action] = []
         self._cuts: list[Cut] = []
         #: Questions to the dialect that are not asked yet; while ``holds`` is set they wait here.
@@ -123,6 +172,15 @@ class Rig:
         assert found is not None
         return found
 
+    def ids(self) -> list[int]:
+        """Return the ids of the connections that have not ended, oldest first."""
+        return [connection.id for connection in self.supervisor.connections]
+
+    def in_slots(self) -> dict[str, list[int]]:
+        """Return the ids of the connections in each slot, oldest first."""
+        fleet = self.supervisor.fleet
+        return {named(key): [c.id for c in fleet.connections.of(key)] for key in fleet.slots}
+
     def wanted(self) -> list[tuple[str, SubscriptionState, Mapping[str, Any]]]:
         """Return channel, state and options of each wanted channel."""
         return [(e.channel, e.state, e.options) for e in self.supervisor.wanted]
@@ -141,6 +199,7 @@ class Rig:
         """Record and return the actions since the last call; each token may be settled once."""
         actions = self.supervisor.actions()
         self.actions += actions
+        self.delivered += [action.message for action in actions if isinstance(action, Deliver)]
         self._cuts += [action for action in actions if isinstance(action, Cut)]
         self.consults += [action for action in actions if isinstance(action, Consult)]
         for action in actions:
@@ -154,13 +213,14 @@ class Rig:
         self.collect()
         return [action for action in self.actions if isinstance(action, kind)]
 
-    def sent(self) -> list[dict[str, Any]]:
-        """Return the messages sent on the current connection, decoded, in order."""
-        return [json.loads(s.payload) for s in self.done(Send) if s.connection_id == self.cid]
+    def sent(self, on: int | None = None) -> list[dict[str, Any]]:
+        """Return the messages sent on a connection, decoded, in order."""
+        cid = self.cid if on is None else on
+        return [json.loads(s.payload) for s in self.done(Send) if s.connection_id == cid]
 
-    def asked(self) -> list[tuple[str, list[str]]]:
-        """Return the subscribes and unsubscribes on the current connection, without ids."""
-        return [(m["op"], m["channels"]) for m in self.sent() if "channels" in m]
+    def asked(self, on: int | None = None) -> list[tuple[str, list[str]]]:
+        """Return the subscribes and unsubscribes on a connection, without ids."""
+        return [(m["op"], m["channels"]) for m in self.sent(on) if "channels" in m]
 
     def outcome(self, token: Any) -> BaseException | str | None:
         """Return ``"waiting"``, or the error of ``token``, None if it succeeded."""
@@ -192,11 +252,26 @@ class Rig:
         connection = self.supervisor.connection(cid)
         if connection is None:
             return []
-        return self.supervisor.intake.received(connection, entries, now)
+        identities: dict[int, Hashable] = {}
+        if self.supervisor.upkeep.channels.overlaps.has(cid):
+            for index, entry in enumerate(entries):
+                if isinstance(entry, Message):
+                    identities[index] = self.dialect.identity(entry)
+        messages = self.supervisor.intake.received(connection, entries, now, identities)
+        self.delivered += messages
+        return messages
+
+    def release(self) -> None:
+        """Deliver what was released otherwise than by a read, as is done after each step."""
+        self.delivered += self.supervisor.released()
 
     def ordinary(self, cid: int, batch: Batch, now: float) -> list[Message]:
         connection = self.supervisor.connection(cid)
-        return [] if connection is None else self.supervisor.intake.ordinary(connection, batch, now)
+        if connection is None:
+            return []
+        messages = self.supervisor.intake.ordinary(connection, batch, now)
+        self.delivered += messages
+        return messages
 
     def pong(self, cid: int) -> None:
         if (connection := self.supervisor.connection(cid)) is not None:
@@ -234,8 +309,8 @@ class Rig:
             self.tokens.discard(token)
         self.tick()
 
-    def opened(self, login: Any = None) -> None:
-        self.supervisor.opened(self.cid, login, self.now)
+    def opened(self, login: Any = None, on: int | None = None) -> None:
+        self.supervisor.opened(self.cid if on is None else on, login, self.now)
         self.tick()
 
     def open(self) -> Rig:
@@ -251,16 +326,25 @@ class Rig:
         assert self.state is State.OPEN
         return self
 
-    def drop(self, error: BaseException | None = None, verdict: Verdict | None = None) -> None:
+    def drop(
+        self,
+        error: BaseException | None = None,
+        verdict: Verdict | None = None,
+        on: int | None = None,
+    ) -> None:
         error = error or ConnectionLost("gone")
-        self.supervisor.ended(self.cid, error, verdict or classify(error), self.now)
+        cid = self.cid if on is None else on
+        self.supervisor.ended(cid, error, verdict or classify(error), self.now)
+        self.release()
         self.collect()
 
     def subscribe(
         self, *channels: str, token: Any = None, timeout: float = INF, **options: Any
     ) -> Any:
         token = token or ("subscribe", *channels)
-        self.supervisor.subscribe(channels, options, token, self.now + timeout)
+        dialect = self.dialect
+        ways = {c: ChannelRoute(dialect.route(c, ""), dialect.wire_name(c)) for c in channels}
+        self.supervisor.subscribe(channels, options, token, self.now + timeout, ways)
         self.tokens.add(token)
         self.tick()
         return token
@@ -277,17 +361,23 @@ class Rig:
         self.tokens.add(token)
         return request_id
 
-    def receive(self, *entries: Incoming) -> list[Message]:
-        delivered = self.received(self.cid, entries, self.now)
+    def rotate(self, token: Any = "rotate", timeout: float = INF) -> Any:
+        self.supervisor.rotate(token, self.now + timeout, self.now)
+        self.tokens.add(token)
+        self.tick()
+        return token
+
+    def receive(self, *entries: Incoming, on: int | None = None) -> list[Message]:
+        delivered = self.received(self.cid if on is None else on, entries, self.now)
         self.collect()
         self.tick()
         return delivered
 
-    def ack(self, *channels: str) -> list[Message]:
-        return self.receive(*(Ack(channel=c) for c in channels))
+    def ack(self, *channels: str, on: int | None = None) -> list[Message]:
+        return self.receive(*(Ack(channel=c) for c in channels), on=on)
 
-    def reject(self, channel: str, reason: str = "no") -> list[Message]:
-        return self.receive(Rejection(reason, channel=channel))
+    def reject(self, channel: str, reason: str = "no", on: int | None = None) -> list[Message]:
+        return self.receive(Rejection(reason, channel=channel), on=on)
 
     def active(self, *channels: str, **options: Any) -> Rig:
         """Subscribe to channels on an open connection, and confirm them."""
@@ -296,15 +386,41 @@ class Rig:
         self.ack(*channels)
         return self
 
-    def message(self, channel: str, sequence: int | None = None, **fields: Any) -> Message:
+    def message(
+        self,
+        channel: str,
+        sequence: int | None = None,
+        type: str = "update",
+        text: str | None = None,
+        on: int | None = None,
+    ) -> Message:
+        """Return a message; ``text`` tells those without a number apart."""
         self.received_at += 1
-        raw = json.dumps({"channel": channel, "n": sequence}).encode()
-        type = fields.get("type", "update")
-        return make(channel, type, sequence, raw, self.received_at, self.cid)
+        content = {"channel": channel, "n": sequence} | ({} if text is None else {"text": text})
+        raw, cid = json.dumps(content).encode(), self.cid if on is None else on
+        return make(channel, type, sequence, raw, self.received_at, cid)
 
-    def data(self, channel: str, *sequences: int | None) -> list[Message]:
+    def data(self, channel: str, *sequences: int | None, on: int | None = None) -> list[Message]:
         """Receive messages of one channel; without ``sequences``, one without a number."""
-        return self.receive(*(self.message(channel, s) for s in sequences or (None,)))
+        found = (self.message(channel, s, on=on) for s in sequences or (None,))
+        return self.receive(*found, on=on)
+
+    def texts(self, channel: str, *texts: str, on: int | None = None) -> list[Message]:
+        """Receive messages without numbers."""
+        return self.receive(*(self.message(channel, text=t, on=on) for t in texts), on=on)
+
+    def told(self, channel: str) -> list[int | str | None]:
+        """Return the numbers or texts of all delivered messages of a channel, and its marks.
+
+        A mark, ``"?"`` with its reason, stands before its message.
+        """
+        found: list[int | str | None] = []
+        for message in self.delivered:
+            if message.channel == channel:
+                found += [] if message.gap is None else [f"?{message.gap.reason}"]
+                text = json.loads(message.raw).get("text") if message.raw else message.type
+                found.append(message.sequence if text is None else text)
+        return found
 
     def consult(self) -> bool:
         """Ask the dialect all waiting questions, as the watchdog does; False if there are none."""
@@ -326,10 +442,12 @@ class Rig:
         view = view or ConnectionView(self.now)
         for _ in range(100):
             self.supervisor.tick(self.now, self._views(view))
+            self.release()
             actions = self.collect()
             while self._cuts:
                 cid, error = self._cuts.pop(0)
                 self.supervisor.ended(cid, error, classify(error), self.now)
+                self.release()
             if not self.holds and self.consult():
                 continue
             self.deadline(view)

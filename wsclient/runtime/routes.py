@@ -9,7 +9,7 @@ from wsclient.dialect.base import Dialect
 from wsclient.errors import ConfigurationError
 from wsclient.runtime.budgets import budget_of
 from wsclient.sansio.backoff import Budget, Connects
-from wsclient.sansio.wanted import ChannelRoute
+from wsclient.sansio.wantedtable import ChannelRoute
 from wsclient.text import one_line, text_of
 from wsclient.transport.addresses import parse_url
 
@@ -85,6 +85,8 @@ class RouteFinder:
             where = str(address)
             if limit is not None and not address.is_loopback:  # nothing there counts attempts
                 budget = budget_of(where, *limit)
+            if route != self._dialect.default_route(self._url):
+                where += f" (route {route!r})"
         self._budgets[route] = budget
         self._rooms[route] = self._dialect.room(route)
         self._addresses[route] = where

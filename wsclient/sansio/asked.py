@@ -16,7 +16,8 @@ from wsclient.sansio.settling import Settling
 from wsclient.sansio.stops import Stops
 from wsclient.sansio.unanswered import Request, Requests
 from wsclient.sansio.waitingcalls import Call
-from wsclient.sansio.wanted import Outcomes, Wanted, WantedChannel, by_options
+from wsclient.sansio.wanted import Outcomes, Wanted
+from wsclient.sansio.wantedtable import WantedChannel, by_options
 from wsclient.stream.items import Ack, Ended, Rejection
 from wsclient.text import one_line
 
@@ -123,10 +124,28 @@ class Asked:
         for options, names in by_options(stopped):
             self.requests.add(names, options)
 
+    def lacking(self, channels: Iterable[str]) -> list[WantedChannel]:
+        """Return the channels that this connection neither carries nor has asked for.
+
+        Not those that have ended here: they are asked for later. Nor, if the venue never
+        acknowledges, what was asked for, as it may still bring data.
+        """
+        found = []
+        for entry in self._wanted.among(channels):
+            attempts = self.settling.of(entry.channel)
+            may_come = attempts.has_ended or (attempts.sent and not self._acknowledges)
+            if self.settling.lacks(entry) and not may_come:
+                found.append(entry)
+        return [entry for entry in found if not self.requests.is_asked_for(entry.channel)]
+
     def forget(self, channel: str) -> None:
         """Forget a channel that is no longer wanted. Answers to what was sent may still come."""
         self.requests.unsent.drop(channel)
         self.settling.attempts.pop(channel, None)
+
+    def is_active(self, channel: str) -> bool:
+        """Return whether some connection carries ``channel``."""
+        return self._wanted.is_active(channel)
 
     def subscribed_by(self, channel: str) -> int:
         """Return the id of the last subscribe message for ``channel``; 0 if there was none.
@@ -275,6 +294,8 @@ class Asked:
     def _is_crowded(self, rejection: Rejection, request: Request, entry: WantedChannel) -> bool:
         """Return whether a channel is refused for lack of room, and moves to another connection."""
         if not (rejection.is_limit and request.subscribe and self.settling.lacks(entry)):
+            return False
+        if self._outcomes.is_asked_beside(entry, self._id):
             return False
         return self._outcomes.crowded(entry, self._id)
 

@@ -10,7 +10,8 @@ from wsclient.events import Waiting
 from wsclient.sansio.output import Output
 from wsclient.sansio.slots import SlotKey
 from wsclient.sansio.waitingcalls import Call
-from wsclient.sansio.wanted import ChannelRoute, Wanted
+from wsclient.sansio.wanted import Wanted
+from wsclient.sansio.wantedtable import ChannelRoute
 
 __all__ = ["Callers"]
 

@@ -37,7 +37,7 @@ from wsclient.sansio.sending import Sending
 from wsclient.sansio.slots import Slot
 from wsclient.sansio.stops import Stops
 from wsclient.sansio.upkeep import Upkeep
-from wsclient.sansio.wanted import WantedChannel
+from wsclient.sansio.wantedtable import WantedChannel
 from wsclient.text import one_line
 
 __all__ = ["STAGES", "Connection", "Shared", "Stage"]
@@ -285,7 +285,9 @@ class Connection:
         """Note that the connection has ended: it carries nothing, and no answer will arrive."""
         self._step("end")
         self.heartbeat = None
-        entries = self._upkeep.wanted.among(self.slot.channels)
+        # Some of its channels may belong to another slot by now.
+        names = [*self.slot.channels, *self.asked.settling.attempts]
+        entries = self._upkeep.wanted.among(names)
         self._upkeep.connection_lost(entries, self.id)
         self._consulting.ended()
         self.replies.fail_all()
@@ -313,8 +315,9 @@ class Connection:
             self._prove_healthy()
 
     def _prove_healthy(self) -> None:
-        self.is_healthy = True
-        self.slot.prove_healthy()
+        if not self.is_healthy:  # else it would deny what attempts to replace it have shown
+            self.is_healthy = True
+            self.slot.prove_healthy()
 
     # Time.
 

@@ -53,7 +53,7 @@ class Connections:
                 found = connection
         return found
 
-    def newest(self, slot: SlotKey) -> Connection | None:
+    def newest(self, slot: SlotKey | None) -> Connection | None:
         """Return the newest open connection of a slot; None if none is open."""
         open_ones = [connection for connection in self.of(slot) if connection.stage is Stage.OPEN]
         return open_ones[-1] if open_ones else None

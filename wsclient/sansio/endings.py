@@ -96,7 +96,7 @@ class Endings:
         is_served = any(other.stage is Stage.OPEN for other in others)
         is_retired = connection.retired_at is not None
         if is_retired:
-            text = "another connection has taken over" if others else "no channel needed it"
+            text = "another connection has taken over" if slot.channels else "no channel needed it"
         else:
             slot.last_reason = text
         self._count(connection, error, text, now, others)
@@ -111,7 +111,7 @@ class Endings:
             failure = slot.ended(error, verdict, now, was_healthy=was_healthy)
             if failure is None:
                 self.report_wait(slot, text, now, but=connection)
-        elif not connection.has_opened:
+        elif connection.id > others[-1].id:
             slot.successor_failed(error, verdict, now)
             delay = round(slot.due_at - now, 3)
             self._output.notify(RotationFailed, delay, text, connection_id=others[0].id)
@@ -123,13 +123,13 @@ class Endings:
                 why = f"{text}; its successor is being opened"
                 self._output.notify(Reconnecting, slot.attempts, 0.0, why, str(slot.key))
         self._fleet.connections.end(connection)
-        for other in others:
+        for other in others if connection.has_opened else ():
             self._ask_again(other)
         if failure is not None:
             self._on_failure(slot, failure, verdict)
         elif not (is_served or is_retired):
             self._callers.report_all(slot.channels, self.state_now())
-        self._report_state(text)
+        self._report_state(slot.last_reason if is_retired else text)
 
     def state_now(self, but: Connection | None = None) -> str:
         """Return the state of the client, which runs, as if ``but`` had ended."""
@@ -174,13 +174,7 @@ class Endings:
         The venue has refused these channels there, while the other connection carried them.
         """
         if left.stage is Stage.OPEN:
-            lacking = [
-                entry
-                for entry in self._upkeep.wanted.among(left.slot.channels)
-                if left.asked.settling.lacks(entry)
-                and not left.asked.requests.is_asked_for(entry.channel)
-            ]
-            left.subscribe(lacking)
+            left.subscribe(left.asked.lacking(left.slot.channels))
 
     def report_wait(self, slot: Slot, why: str, now: float, but: Connection | None = None) -> None:
         """Report that the next attempt in ``slot`` waits; ``but`` is the connection that ends."""

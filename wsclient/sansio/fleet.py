@@ -5,7 +5,7 @@ The pure plan is in ``plan.py``. Here it is asked for what is due, and followed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from wsclient.dialect.base import Dialect
 from wsclient.options import Options
@@ -18,13 +18,18 @@ from wsclient.sansio.output import Output
 from wsclient.sansio.plan import Place, Plan, place, plan
 from wsclient.sansio.slots import Slot, SlotKey
 from wsclient.sansio.stops import Stops
-from wsclient.sansio.wanted import Wanted, WantedChannel
+from wsclient.sansio.wanted import Wanted
+from wsclient.sansio.wantedtable import WantedChannel
 from wsclient.stream.channels import Channels
 from wsclient.telemetry.rates import Counters
 
 __all__ = ["Fleet"]
 
 INF = float("inf")
+#: How often (s) to look whether a connection can take over from another one.
+LOOK = 0.5
+#: While two connections carry the same channels, the plan is due this often (s).
+LOOK_AGAIN = 0.1
 #: How many connections are remembered that have taken over from another one.
 ROOTS = 1000
 
@@ -110,6 +115,7 @@ class Fleet:
             outage = Outage(self._output, self._stops)
             connects, where = self._connects(route), self._where(route)
             slot = Slot(key, self._options, backoff, connects, outage, where)
+            slot.is_first = not any(other.is_established for other in self.slots.values())
             slot.begin(now)
             self.slots = {**self.slots, key: slot}
         return slot
@@ -120,7 +126,7 @@ class Fleet:
 
     # Connections.
 
-    def opened(self, connection: Connection) -> bool:
+    def opened(self, connection: Connection, now: float) -> bool:
         """Note that a connection is open. Return whether it is the only one in its slot.
 
         If another one is open, its channels will overlap: it goes on with the stream of the other.
@@ -128,6 +134,10 @@ class Fleet:
         others = [c for c in self.connections.of(connection.slot.key) if c is not connection]
         for other in others:
             if other.has_opened:
+                other.lifetime.overlaps(now)
+                for name in self.channels.unrequested_of(other.id):
+                    self.channels.overlaps.join(name, connection.id, [other.id])
+                    self.channels.overlaps.confirmed(name, connection.id)
                 self._roots[connection.id] = self.root(other.id)
                 for old in list(self._roots)[:-ROOTS]:
                     del self._roots[old]
@@ -199,9 +209,25 @@ class Fleet:
         for entry in entries:
             entry.slot = slot.key
             slot.channels[entry.channel] = None
+            if not entry.was_active:
+                self.channels.overlaps.drop(entry.channel)
         connection = self.connections.newest(slot.key)
         if connection is not None:
             connection.subscribe(entries)
+
+    def unsubscribe(self, entries: Iterable[WantedChannel]) -> None:
+        """Unsubscribe from channels, on all open connections of their slots."""
+        by_slot: dict[SlotKey | None, list[WantedChannel]] = {}
+        for entry in entries:
+            by_slot.setdefault(entry.slot, []).append(entry)
+        for slot, leaving in by_slot.items():
+            connections = [c for c in self.connections.of(slot) if c.has_opened]
+            for entry in leaving:
+                entry.leaving = tuple(connection.id for connection in connections)
+                if not connections:
+                    self.wanted.left(entry)
+            for connection in connections:
+                connection.asked.unsubscribe(leaving)
 
     def forget(self, entry: WantedChannel) -> None:
         for connection in self.connections.of(entry.slot):
@@ -219,6 +245,8 @@ class Fleet:
         connection = self.connections.get(connection_id)
         if connection is None or entry.slot != connection.slot.key:
             return False
+        if any(other > connection_id for other in entry.carriers):
+            return False  # its successor has room
         key = connection.slot.key
         carried = sum(
             connection_id in e.carriers for e in self.wanted.among(connection.slot.channels)
@@ -233,6 +261,30 @@ class Fleet:
         self._unplaced.append(entry.channel)
         return True
 
+    def newest_of(self, channel: str) -> tuple[int, Asked] | None:
+        entry = self.wanted.get(channel)
+        newest = None if entry is None else self.connections.newest(entry.slot)
+        return None if newest is None else (newest.id, newest.asked)
+
+    def asking(self, entry: WantedChannel) -> dict[int, bool]:
+        connections = self.connections.of(entry.slot)
+        if len(connections) < 2:  # nearly always
+            return {}
+        name = entry.channel
+        asking = (c for c in connections if c.asked.requests.is_asked_for(name))
+        return {c.id: c.asked.settling.of(name).was_confirmed for c in asking}
+
+    def beside(self, connection_id: int) -> list[int]:
+        connection = self.connections.get(connection_id)
+        slot = None if connection is None else connection.slot.key
+        others = (c for c in self.connections.of(slot) if c.id != connection_id)
+        return [other.id for other in others if other.has_opened]
+
+    def renewed(self, entry: WantedChannel) -> None:
+        newest = self.connections.newest(entry.slot)
+        if newest is not None:
+            newest.subscribe([entry])
+
     def asked_of(self, channel: str) -> tuple[int, Asked] | None:
         connection = self.carrier(channel)
         return None if connection is None else (connection.id, connection.asked)
@@ -245,27 +297,51 @@ class Fleet:
     # The plan.
 
     def _plan(self, now: float) -> Plan:
-        is_only = len(self.slots) == 1
+        needed = self._needed()
         places = []
         for key, slot in self.slots.items():
             connections = [c for c in self.connections.of(key) if c.retired_at is None]
             standing = tuple(connection.standing() for connection in connections)
             ready_at = self._ready_at(connections, now)
-            is_needed = slot.is_pinned or is_only or bool(slot.channels) or self.is_awaited(key)
-            places.append(Place(key, slot.due_at, standing, ready_at, is_needed))
-        return plan(now, places, self._dialect.limits.connections)
+            places.append(Place(key, slot.due_at, standing, ready_at, key in needed))
+        most = self._dialect.limits.connections
+        if most is not None:  # what drains still counts at the venue
+            most -= sum(connection.retired_at is not None for connection in self.connections)
+        return plan(now, places, most)
+
+    def _needed(self) -> set[SlotKey]:
+        """Return the slots that channels or callers need. Without any, one is kept."""
+        needed = {
+            key
+            for key, slot in self.slots.items()
+            if slot.is_pinned or slot.channels or self.is_awaited(key)
+        }
+        if not needed and self.slots:
+            needed = {min(self.slots, key=lambda key: self.connections.serving(key) is None)}
+        return needed
 
     def _ready_at(self, connections: list[Connection], now: float) -> float:
         """Return when the newest of two connections can take over (monotonic s)."""
-        if len(connections) < 2 or connections[-1].stage is not Stage.OPEN:
+        if not _overlap(connections):
             return INF
-        if connections[-1].asked.requests.are_open:
+        old, new = connections[0], connections[-1]
+        if new.asked.requests.are_open or old.replies.are_open:
             return INF
-        return self.channels.overlaps.proven_at(connections[0].id, now)
+        for entry in self.wanted.among(old.slot.channels):
+            if new.id not in entry.carriers and (
+                old.id in entry.carriers or old.asked.requests.is_asked_for(entry.channel)
+            ):
+                return INF
+        return self.channels.overlaps.proven_at(old.id, now)
 
     def next_at(self, now: float) -> float:
         """Return when the plan is due next (monotonic s, ``inf`` for never)."""
-        return now if self._unplaced else self._plan(now).next_at
+        if self._unplaced:
+            return now
+        slots = map(self.connections.of, self.slots)
+        # What a connection brings may prove that it can take over, and makes no other work.
+        look_at = now + LOOK if any(map(_overlap, slots)) else INF
+        return min(self._plan(now).next_at, look_at)
 
     def follow(self, now: float) -> None:
         """Open and end connections as the plan says."""
@@ -274,10 +350,14 @@ class Fleet:
         for connection_id in found.replace:
             by_id[connection_id].replace()
         for connection_id in found.retire:
-            self.channels.overlaps.switch(connection_id)
-            by_id[connection_id].retire(now)
+            if by_id[connection_id].has_opened:
+                self.channels.overlaps.switch(connection_id)
+                by_id[connection_id].retire(now)
+            else:
+                self.connections.abort(by_id[connection_id])
         for key in found.remove:
-            self.remove(key)
+            if not self.connections.of(key):  # else its last one still drains
+                self.remove(key)
         for key in found.open:
             slot = self.slots[key]
             if slot.may_dial(now):
@@ -286,3 +366,12 @@ class Fleet:
                 connection = self.make(slot, now)
                 self.connections.add(connection)
                 connection.begin()
+
+
+def _overlap(connections: Sequence[Connection]) -> bool:
+    """Return whether the newest of the connections of a slot may take over from the oldest."""
+    return (
+        len(connections) > 1
+        and connections[0].retired_at is None
+        and connections[-1].stage is Stage.OPEN
+    )

@@ -26,6 +26,7 @@ from wsclient.stream.items import (
     SubscribedChannels,
     Unhandled,
 )
+from wsclient.stream.merge import Merge
 from wsclient.telemetry.rates import Counters, Rates
 
 __all__ = ["Intake"]
@@ -141,12 +142,15 @@ class Intake:
                     if first_data:
                         connection.asked.data(name, now)
                     channel = self._channels.of(name)
+                    if channel.latest is None:
+                        self._upkeep.appeared(name, connection.id)
                     if self._is_watched:
                         channel.data_at = now
                     connection.data_at = now
-                    if channel.is_merged:
+                    merge = self._overlaps.get(name) if channel.is_merged else None
+                    if merge is not None:
                         identity = identities.get(index)
-                        delivered += self._merged(name, connection, entry, identity)
+                        delivered += self._merged(merge, connection, entry, identity)
                         continue
                     channel.accept(entry)
                     if entry.gap is not None:
@@ -163,18 +167,12 @@ class Intake:
         return delivered
 
     def _merged(
-        self, name: str, connection: Connection, message: Message, identity: Hashable
+        self, merge: Merge, connection: Connection, message: Message, identity: Hashable
     ) -> list[Message]:
         """Return what is to be delivered of a channel that several connections carry."""
-        merge = self._overlaps.get(name)
-        if merge is None or connection.id not in merge.connections:
-            # A second connection brings it unrequested, or before it has subscribed.
-            latest = self._channels.of(name).latest
-            carriers = () if latest is None else (latest.arrival.connection_id,)
-            self._overlaps.join(name, connection.id, carriers)
-            merge = self._overlaps.get(name)
-            if merge is None:
-                return []
+        name = message.channel
+        if connection.id not in merge.connections:  # it was left out, and brings it all the same
+            self._overlaps.join(name, connection.id, merge.connections)
         messages = self._overlaps.take(merge, connection.id, message, identity)
         for delivered in messages:
             if delivered.gap is not None:
@@ -228,6 +226,7 @@ class Intake:
                 self._reports.unanswered(now)
         elif isinstance(entry, Ending):
             connection.lifetime.announced(entry.within, now)
+            self._upkeep.has_changed = True
             self._reports.said(f"this connection will end soon: {entry.reason}", now)
         elif isinstance(entry, Notice):
             self._reports.said(entry.text, now)
@@ -265,8 +264,12 @@ class Intake:
 
     def _suspect_all(self, connection: Connection, reason: str) -> None:
         """Note that messages of a connection may have been missed, of unknown channels."""
-        members = connection.slot.channels
-        self._channels.suspect_all(reason, connection.id, members.__contains__)
+        members, id, carriers = connection.slot.channels, connection.id, self._wanted.carriers
+
+        def may_carry(name: str) -> bool:
+            return name in members and (id in (found := carriers(name)) or not found)
+
+        self._channels.suspect_all(reason, id, may_carry)
 
     def _on_invalid(self, connection: Connection, entry: Invalid, now: float) -> None:
         self._counters.invalid += 1

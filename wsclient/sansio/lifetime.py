@@ -18,6 +18,8 @@ ENDING_WITHIN = 60.0
 MAX_JITTER = 10.0
 #: How long (s) a replacement at a moment of the user's choice may take.
 ROTATION_TIME = 60.0
+#: How long (s) it is kept at least beside its successor, as long as not all is proven.
+OVERLAP_TIME = 30.0
 
 
 class Lifetime:
@@ -46,9 +48,13 @@ class Lifetime:
         left = ENDING_WITHIN if within is None else within
         self._end_by(now + left, now + min(MAX_JITTER, left / 4) * self._random())
 
-    def rotate(self, now: float) -> None:
-        """Replace it from now on, within ROTATION_TIME."""
-        self._end_by(now + ROTATION_TIME, now)
+    def rotate(self, now: float, within: float = ROTATION_TIME) -> None:
+        """Replace it from now on, within a time (s)."""
+        self._end_by(now + within, now)
+
+    def overlaps(self, now: float) -> None:
+        """Note that a successor is open, which needs some time to show what it carries."""
+        self.ends_at = max(self.ends_at, now + OVERLAP_TIME)
 
     def _end_by(self, ends_at: float, rotate_at: float) -> None:
         self.ends_at = min(self.ends_at, ends_at)

@@ -24,6 +24,11 @@ class Replies:
         self._waiting: dict[str, tuple[Any, float]] = {}
         self._timers: Timers[str] = Timers(self._due)
 
+    @property
+    def are_open(self) -> bool:
+        """Whether a request waits for its reply."""
+        return bool(self._waiting)
+
     def begin(self, request_id: int, token: Any, deadline: float) -> None:
         """Wait for the reply to a request that is about to be sent; it settles ``token``."""
         self._waiting[str(request_id)] = (token, deadline)

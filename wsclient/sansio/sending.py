@@ -83,7 +83,8 @@ class Sending:
             if consulting.has_made(unsent[0]):
                 request = self._asked.send(now)
                 for channel in request.channels if request.subscribe else ():
-                    self._first_messages.asked(channel)
+                    if not self._asked.is_active(channel):  # else another connection carries it
+                        self._first_messages.asked(channel)
                 self.send(request.payload, now)
             elif consult := consulting.ask(room):
                 self._output.consult(consult)

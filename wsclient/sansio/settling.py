@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from wsclient.messages import SubscriptionState
 from wsclient.sansio.unanswered import Request, Requests
-from wsclient.sansio.wanted import Outcomes, Wanted, WantedChannel
+from wsclient.sansio.wanted import Outcomes, Wanted
+from wsclient.sansio.wantedtable import WantedChannel
 
 __all__ = ["Attempts", "Settling"]
 
@@ -115,6 +116,9 @@ class Settling:
             self._first_half_over(request, channel)
         elif entry is not None and entry.state is UNSUBSCRIBING:
             self.left(entry)
+        elif entry is not None and (request.id or 0) > self.of(channel).id:
+            # The venue has refused it on another connection, so that the channel is wanted.
+            self.stop(channel, "the venue has unsubscribed it", is_certain=True)
         return False
 
     def refused(self, request: Request, name: str, reason: str) -> None:
@@ -129,12 +133,15 @@ class Settling:
                 self.left(entry)  # the venue has nothing left to end
             elif entry.state is UNSUBSCRIBING:
                 self._wanted.keep(entry, reason, self._id)
-        elif entry.state is PENDING:
+        elif entry.state is UNSUBSCRIBING:
+            self._ended_before(entry)
+        elif entry.state is PENDING and not self._outcomes.is_asked_beside(entry, self._id):
             report = self._outcomes.lost if entry.was_active else self._outcomes.refused
             report(name, reason)
             self._wanted.remove(entry, reason, refused=True)
-        elif entry.state is UNSUBSCRIBING:
-            self._ended_before(entry)
+        elif self.lacks(entry):
+            self.attempts.pop(name, None)
+            self._outcomes.declined(name, self._id)
 
     def unanswered(self, request: Request, channel: str) -> None:
         """Note that the time for an answer about ``channel`` of ``request`` is over."""
@@ -150,8 +157,12 @@ class Settling:
             self._undo(request, channel)
         elif self.lacks(entry) and not self._requests.is_asked_for(channel):
             if not entry.was_active:
-                self._outcomes.refused(channel, silence)
-                self._wanted.remove(entry, silence)
+                if self._outcomes.is_asked_beside(entry, self._id):
+                    self.attempts.pop(channel, None)  # the answer to the other one counts
+                    self._outcomes.declined(channel, self._id)
+                else:
+                    self._outcomes.refused(channel, silence)
+                    self._wanted.remove(entry, silence)
                 self._undo(request, channel)
             elif not self._acknowledges:
                 pass  # not refused: its first data message will confirm it
@@ -194,7 +205,7 @@ class Settling:
     def left(self, entry: WantedChannel) -> None:
         """Note that a channel is unsubscribed; subscribe to it again if it is wanted again."""
         if self._wanted.left(entry, self._id):
-            self._requests.add([entry.channel], entry.options)
+            self._outcomes.renewed(entry)
 
     def _ended_before(self, entry: WantedChannel) -> None:
         """Complete a pending unsubscribe, as the channel has ended; ignore its answer."""

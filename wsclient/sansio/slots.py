@@ -59,6 +59,7 @@ class Slot:
         "channels",
         "due_at",
         "is_established",
+        "is_first",
         "is_pinned",
         "key",
         "last_reason",
@@ -95,6 +96,8 @@ class Slot:
         self._not_before = -INF
         #: Attempts since a connection was last healthy.
         self.attempts = 0
+        #: No slot had a connection before: its attempts are limited.
+        self.is_first = True
         #: A connection has been open here.
         self.is_established = False
         #: The last connection was lost, and no other one has opened since.
@@ -145,13 +148,14 @@ class Slot:
         limit = self._options.max_reconnects
         if verdict is Verdict.FATAL:
             return self._fatal(error)
-        if not self.is_established and self.attempts >= self._options.max_retries:
+        is_starting = self.is_first and not self.is_established
+        if is_starting and self.attempts >= self._options.max_retries:
             text = (
                 f"no connection to {self.where} after {self.attempts} attempt(s): "
                 f"{self.last_reason}"
             )
             return _chain(ConnectError(text, self.attempts), error)
-        if self.is_established and limit is not None and self.attempts >= limit:
+        if not is_starting and limit is not None and self.attempts >= limit:
             text = (
                 f"no connection to {self.where} after {self.attempts} reconnects in a row: "
                 f"{self.last_reason}"

@@ -39,12 +39,13 @@ from wsclient.sansio.fleet import Fleet
 from wsclient.sansio.heartbeat import ConnectionView
 from wsclient.sansio.intake import Intake
 from wsclient.sansio.life import Life, Phase, State
+from wsclient.sansio.lifetime import ROTATION_TIME
 from wsclient.sansio.output import Output
 from wsclient.sansio.reports import Reports
 from wsclient.sansio.slots import Slot, SlotKey
 from wsclient.sansio.stops import Stops
 from wsclient.sansio.upkeep import Upkeep
-from wsclient.sansio.wanted import ChannelRoute, WantedChannel
+from wsclient.sansio.wantedtable import ChannelRoute
 from wsclient.telemetry.rates import Counters
 from wsclient.verdicts import Verdict
 
@@ -303,14 +304,7 @@ class Supervisor:
         Raises as :meth:`Life.check`.
         """
         self.life.check()
-        for slot, leaving in _by_slot(self.wanted.unsubscribe(channels, token, deadline)).items():
-            connections = [c for c in self.connections.of(slot) if c.has_opened]
-            for entry in leaving:
-                entry.leaving = tuple(connection.id for connection in connections)
-                if not connections:
-                    self.wanted.left(entry)
-            for connection in connections:
-                connection.asked.unsubscribe(leaving)
+        self.fleet.unsubscribe(self.wanted.unsubscribe(channels, token, deadline))
 
     def rotate(self, token: Any, deadline: float, now: float) -> None:
         """Replace all open connections; ``token`` is settled when that is done.
@@ -319,8 +313,10 @@ class Supervisor:
         """
         self.life.check_begun()
         old = [connection for connection in self.connections if connection.stage is Stage.OPEN]
-        for connection in old:
-            connection.lifetime.rotate(now)
+        most = self._dialect.limits.connections
+        has_room = most is None or len(self.fleet.slots) < most
+        for connection in old:  # without room for a successor, it is cut
+            connection.lifetime.rotate(now, ROTATION_TIME if has_room else 0.0)
         self.callers.rotate(token, {connection.id for connection in old}, deadline)
 
     def close(self, now: float, timeout: float, *, drain: bool = False) -> None:
@@ -373,7 +369,7 @@ class Supervisor:
         """Note that a connection is open, and logged in if the venue requires a login."""
         self.counters.connects += 1
         slot = connection.slot
-        is_alone = self.fleet.opened(connection)
+        is_alone = self.fleet.opened(connection, now)
         self.counters.reconnects += slot.was_lost and is_alone
         slot.was_lost = False
         if len([c for c in self.connections if c.stage is Stage.OPEN]) == 1:
@@ -470,6 +466,7 @@ class Supervisor:
     def _follow_plan(self, now: float) -> None:
         """Open and end what the plan says."""
         self.fleet.follow(now)
+        self._report_state("no channel needs the connection")
         if self.callers.new:
             state = self.state
             self.callers.report_new(state.value, is_open=state is State.OPEN)
@@ -501,10 +498,3 @@ class Supervisor:
         for connection in self.connections.by_id.values():
             connection.replies.fail_all()
         self.callers.fail_all(error)
-
-
-def _by_slot(entries: Iterable[WantedChannel]) -> dict[SlotKey | None, list[WantedChannel]]:
-    found: dict[SlotKey | None, list[WantedChannel]] = {}
-    for entry in entries:
-        found.setdefault(entry.slot, []).append(entry)
-    return found

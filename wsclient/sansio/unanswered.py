@@ -10,7 +10,7 @@ from typing import Any
 
 from wsclient.sansio.stops import Stops
 from wsclient.sansio.timers import Timers
-from wsclient.sansio.wanted import first_part
+from wsclient.sansio.wantedtable import first_part
 from wsclient.stream.items import Ack, Rejection
 
 __all__ = ["Outstanding", "Request", "Requests", "Unsent"]

@@ -7,7 +7,7 @@ confirmed but never sends.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from wsclient.errors import ConnectionLost, SubscriptionError
@@ -21,7 +21,8 @@ from wsclient.sansio.refreshes import Refreshes
 from wsclient.sansio.reports import Reports
 from wsclient.sansio.stops import Stops
 from wsclient.sansio.timers import Timers
-from wsclient.sansio.wanted import Wanted, WantedChannel
+from wsclient.sansio.wanted import Wanted
+from wsclient.sansio.wantedtable import WantedChannel
 from wsclient.stream.channels import Channels
 from wsclient.telemetry.histogram import Lags
 from wsclient.telemetry.rates import Counters
@@ -41,6 +42,24 @@ class Places(Protocol):
 
     def crowded(self, entry: WantedChannel, connection_id: int) -> bool:
         """Note that a connection is full. Returns whether the channel moves to another one."""
+
+    def newest_of(self, channel: str) -> tuple[int, Asked] | None:
+        """Return the newest open connection to which a channel belongs: its id, and the requests.
+
+        None without one.
+        """
+
+    def asking(self, entry: WantedChannel) -> Mapping[int, bool]:
+        """Return the ids of the connections on which a channel is asked for, if there are several.
+
+        With each id, whether that connection has carried the channel before.
+        """
+
+    def beside(self, connection_id: int) -> Sequence[int]:
+        """Return the ids of the other connections in the slot of a connection."""
+
+    def renewed(self, entry: WantedChannel) -> None:
+        """Subscribe to a channel that was unsubscribed, as a caller wants it again."""
 
     def asked_of(self, channel: str) -> tuple[int, Asked] | None:
         """Return the open connection that takes requests for a channel: its id, and the requests.
@@ -116,14 +135,17 @@ class Upkeep:
     def confirmed(self, channels: Sequence[str], now: float) -> None:
         for channel in channels:
             self.channels.of(channel).data_at = now
-            for connection_id in self.wanted.carriers(channel):
-                self.channels.overlaps.confirmed(channel, connection_id)
+            entry = self.wanted.get(channel)
+            if entry is not None:
+                self._meet(entry)
             self._watched.add(channel)
             self.first_messages.confirmed(channel, now)
         self.has_changed = True
         self._output.notify(Subscribed, tuple(channels))
 
     def joined(self, channel: str, connection_id: int) -> None:
+        self.channels.of(channel)
+        self.channels.overlaps.join(channel, connection_id, self.wanted.carriers(channel))
         self.channels.overlaps.confirmed(channel, connection_id)
         self.has_changed = True
 
@@ -156,6 +178,16 @@ class Upkeep:
         if entry.carriers:
             self.channels.overlaps.join(entry.channel, connection_id, entry.carriers)
 
+    def is_asked_beside(self, entry: WantedChannel, connection_id: int) -> bool:
+        return any(other != connection_id for other in self._places.asking(entry))
+
+    def declined(self, channel: str, connection_id: int) -> None:
+        if self.channels.overlaps.get(channel) is not None:
+            self.channels.overlaps.leave(channel, "reconnect", connection_id)
+
+    def renewed(self, entry: WantedChannel) -> None:
+        self._places.renewed(entry)
+
     def kept(self, channel: str) -> None:
         self._watched.add(channel)
         self.first_messages.kept(channel)
@@ -172,7 +204,11 @@ class Upkeep:
         self._output.do(Forget(channel))
 
     def crowded(self, entry: WantedChannel, connection_id: int) -> bool:
-        return self._places.crowded(entry, connection_id)
+        has_moved = self._places.crowded(entry, connection_id)
+        if has_moved:
+            self.declined(entry.channel, connection_id)
+            self.has_changed = True
+        return has_moved
 
     def freed(self, entry: WantedChannel) -> None:
         self._places.freed(entry)
@@ -187,13 +223,29 @@ class Upkeep:
         """Note that a connection has ended, to which ``entries`` belonged."""
         self.channels.connection_lost(connection_id)
         for entry in entries:
-            # The next connection, or the one that is left, begins with all that is wanted.
-            self._stopped.pop(entry.channel, None)
-            self._ended.done(entry.channel)
+            if self._places.newest_of(entry.channel) is None:
+                # The next connection begins with all that is wanted.
+                self._stopped.pop(entry.channel, None)
+                self._ended.done(entry.channel)
         self.wanted.connection_lost(entries, connection_id)
         for entry in entries:
             if not entry.carriers:
                 self.first_messages.lost(entry.channel)
+
+    def appeared(self, name: str, connection_id: int) -> None:
+        """Note that a connection is about to bring the first message of a channel.
+
+        Others may bring it too, requested or not.
+        """
+        entry, overlaps = self.wanted.get(name), self.channels.overlaps
+        if entry is not None:
+            others: Iterable[int] = self._places.asking(entry)
+        else:
+            others = self._places.beside(connection_id)
+        for other in others:
+            overlaps.join(name, other, [connection_id])
+            if entry is None:
+                overlaps.confirmed(name, other)
 
     def suspect(self, connection_id: int, channels: Iterable[str], now: float) -> None:
         """Note that a connection has ended, to which ``channels`` belonged.
@@ -230,7 +282,7 @@ class Upkeep:
         again: dict[int, tuple[Asked, list[str]]] = {}
         for channel in self._ended.take(now, self._reachable, at_once=at_once):
             self._ended.done(channel)
-            if (found := self._places.asked_of(channel)) is not None:
+            if (found := self._places.newest_of(channel)) is not None:
                 again.setdefault(found[0], (found[1], []))[1].append(channel)
         for asked, channels in again.values():
             asked.ask_again(channels)
@@ -275,6 +327,19 @@ class Upkeep:
         )
 
     # Inside.
+
+    def _meet(self, entry: WantedChannel) -> None:
+        """Let a connection that has made a channel active meet those that are asked for it.
+
+        One of these may still bring what it has carried before, and leads then.
+        """
+        name, overlaps = entry.channel, self.channels.overlaps
+        if asking := self._places.asking(entry):
+            before = [connection_id for connection_id in asking if asking[connection_id]]
+            for connection_id in (*asking, *entry.carriers):
+                overlaps.join(name, connection_id, before or entry.carriers)
+        for connection_id in entry.carriers:
+            overlaps.confirmed(name, connection_id)
 
     def _reachable(self, channel: str) -> bool:
         """Return whether an open connection takes requests for a channel."""

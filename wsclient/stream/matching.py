@@ -100,6 +100,16 @@ class _Strand:
         """Remove and return the items up to a position."""
         return [self.pop() for _ in range(position + 1 - self._first)]
 
+    def tail_of(self, other: _Strand) -> int | None:
+        """Return the first position where the last messages of ``other`` are, up to ``RUN``."""
+        tail = [item.identity for item in reversed(other.items)][:RUN]
+        known = [item.identity for item in self.items]
+        for end in range(len(known)) if tail and None not in tail else ():
+            run = known[max(0, end + 1 - len(tail)) : end + 1][::-1]
+            if run == tail[: len(run)]:
+                return self._first + end
+        return None
+
     def clear(self) -> None:
         self.pop_to(self._first + len(self.items) - 1)
 
@@ -193,6 +203,23 @@ class Matching:
         self._owed.pop()
         self.copies += 1
         return True
+
+    def assume(self) -> None:
+        """Drop what both sides have, where that is likely, though not proven.
+
+        The last delivered messages may be among those that wait, or the other way round: then the
+        rest has still to be brought. With a snapshot nothing is dropped, as all after it counts.
+        """
+        owed, ahead = self._owed, self._ahead
+        if any(item.entry is not None and is_snapshot(item.entry.message) for item in ahead.items):
+            return
+        if (position := ahead.tail_of(owed)) is not None:
+            self.copies += len(ahead.pop_to(position))
+        elif (position := owed.tail_of(ahead)) is not None:
+            self.copies += len(ahead.items)
+            owed.pop_to(position)
+            ahead.clear()
+            self.is_aligned = self._was_aligned = True
 
     def rest(self) -> list[Entry]:
         """Remove and return the messages that wait."""

@@ -293,6 +293,8 @@ class Merge:
         matching = line.matching
         is_proven = self.is_proven(now)
         self._leader = line.id
+        if not (is_proven or matching.is_aligned):
+            matching.assume()
         rest = matching.rest()
         if not matching.is_aligned:
             self._renew(line, is_aligned=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Hashable, Iterable
 
 from wsclient.messages import Message
@@ -22,17 +21,30 @@ class Overlaps:
     kept in :attr:`released` until the caller takes it: at once, so that the order is kept.
     """
 
-    __slots__ = ("_connections", "_merges", "_now", "_of", "_shares_numbers", "released")
+    __slots__ = (
+        "_awaited",
+        "_connections",
+        "_merges",
+        "_now",
+        "_of",
+        "_shares_numbers",
+        "has_changed",
+        "released",
+    )
 
     def __init__(self, of: Callable[[str], Channel], *, shares_numbers: bool = True) -> None:
         self._of = of
         self._shares_numbers = shares_numbers
         self._merges: dict[str, Merge] = {}
-        #: How many merges each connection takes part in. Read without a lock.
-        self._connections: Counter[int] = Counter()
+        #: The channels with a merge in which each connection takes part. Read without a lock.
+        self._connections: dict[int, dict[str, None]] = {}
         #: The time of the last step (monotonic s).
         self._now = -INF
         self.released: list[Message] = []
+        #: The merge that :meth:`proven_at` waits for, by connection.
+        self._awaited: dict[int, Merge] = {}
+        #: A message has proven one of these since.
+        self.has_changed = False
 
     def __len__(self) -> int:
         return len(self._merges)
@@ -61,11 +73,11 @@ class Overlaps:
             merge = self._merges[name] = Merge(
                 channel, others[0], shares_numbers=self._shares_numbers
             )
-            self._connections[others[0]] += 1
+            self._joined(others[0], name)
         for other in (*others, connection_id):
             if other not in merge.connections:
                 merge.join(other, self._now)
-                self._connections[other] += 1
+                self._joined(other, name)
 
     def confirmed(self, name: str, connection_id: int) -> None:
         """Note that the venue has confirmed a channel on a connection."""
@@ -90,6 +102,8 @@ class Overlaps:
     ) -> list[Message]:
         """Return what is to be delivered now that a connection has brought a message."""
         delivered = merge.take(connection_id, message, identity, self._now, is_refused)
+        if self._awaited and merge in self._awaited.values() and merge.is_proven(self._now):
+            self.has_changed = True
         self._end_if_over(message.channel, merge)
         return delivered
 
@@ -108,14 +122,12 @@ class Overlaps:
             self._of(name).suspect(reason)
         elif connection_id in merge.connections:
             self.released += merge.leave(connection_id, reason, self._now)
-            self._left(connection_id)
+            self._left(connection_id, name)
             self._end_if_over(name, merge)
 
     def of(self, connection_id: int) -> list[str]:
         """Return the channels that a connection carries together with another one."""
-        if connection_id not in self._connections:
-            return []
-        return [name for name, m in self._merges.items() if connection_id in m.connections]
+        return list(self._connections.get(connection_id, ()))
 
     def switch(self, connection_id: int) -> None:
         """Let the others lead where a connection does, as it is about to be closed."""
@@ -126,17 +138,32 @@ class Overlaps:
                 self._end_if_over(name, merge)
 
     def proven_at(self, connection_id: int, now: float) -> float:
-        """Return when the others can take over from a connection without a mark (monotonic s)."""
-        merges = (self._merges[name] for name in self.of(connection_id))
-        leading = (merge for merge in merges if merge.leader == connection_id)
-        return max((merge.proven_at(now) for merge in leading), default=now)
+        """Return when the others can take over from a connection without a mark (monotonic s).
+
+        When a message proves earlier what was the last to be proven, :attr:`has_changed` is set.
+        """
+        self.has_changed = False
+        self._awaited.pop(connection_id, None)
+        latest = now
+        for name in self.of(connection_id):
+            merge = self._merges[name]
+            if merge.leader == connection_id and (at := merge.proven_at(now)) > latest:
+                latest, self._awaited[connection_id] = at, merge
+        return latest
 
     def forget(self, name: str) -> None:
         """Forget a channel: it is no longer wanted."""
         merge = self._merges.pop(name, None)
         if merge is not None:
             for connection_id in merge.connections:
-                self._left(connection_id)
+                self._left(connection_id, name)
+
+    def drop(self, name: str) -> None:
+        """Forget how connections brought a channel unrequested: a caller wants it from now on."""
+        if name in self._merges:
+            self.forget(name)
+            self._of(name).is_merged = False
+            self._of(name).suspect("reconnect")
 
     def tick(self, now: float) -> None:
         """Release what has waited for long enough."""
@@ -160,7 +187,12 @@ class Overlaps:
             self.forget(name)
             self._of(name).is_merged = False
 
-    def _left(self, connection_id: int) -> None:
-        self._connections[connection_id] -= 1
-        if self._connections[connection_id] <= 0:
+    def _joined(self, connection_id: int, name: str) -> None:
+        self._connections.setdefault(connection_id, {})[name] = None
+
+    def _left(self, connection_id: int, name: str) -> None:
+        names = self._connections[connection_id]
+        del names[name]
+        if not names:
             del self._connections[connection_id]
+            self._awaited.pop(connection_id, None)

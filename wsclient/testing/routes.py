@@ -32,9 +32,9 @@ def _matches(channel: str, patterns: Sequence[str]) -> bool:
 class RouteTable:
     """The routes of a venue by name.
 
-    The last segment of a path that is the name of a route says the route of a connection: `linear`
-    for `/v5/public/linear`. A path without one has the route `default`; a connection of the route
-    None carries all channels.
+    A path that ends as that of a route says the route of a connection; else its last segment that
+    is the name of one does: `linear` for `/v5/public/linear/x`. A path without one has the route
+    `default`; a connection of the route None carries all channels.
     """
 
     def __init__(self, routes: Mapping[str, Route], default: str | None) -> None:
@@ -50,8 +50,10 @@ class RouteTable:
 
     def of(self, path: str) -> str | None:
         """Return the route of a connection by the path of its handshake."""
-        segments = path.partition("?")[0].split("/")
-        return next((name for name in reversed(segments) if name in self._routes), self._default)
+        path = path.partition("?")[0]
+        named = [name for name in reversed(path.split("/")) if name in self._routes]
+        ending = [name for name, route in self._routes.items() if path.endswith(route.path)]
+        return next(iter(ending + named), self._default)
 
     def split(self, channel: str) -> tuple[str | None, str]:
         """Return the route that a channel names before a colon, or None, and the rest."""

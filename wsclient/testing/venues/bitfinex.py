@@ -137,7 +137,8 @@ class BitfinexProtocol(MarketProtocol):
                 yield {"kind": "te", **self.fields(channel, event)}
                 yield {"kind": "tu", **self.fields(channel, event)}
             case Depth(bids, asks, book):
-                for row in (*_rows(bids, 1), *_rows(asks, -1)):
+                rows = [*_rows(bids, 1), *_rows(asks, -1)]
+                for row in sorted(rows, key=_stays):  # else the book would be crossed in between
                     yield {"payload": row}
                 yield {"kind": "cs", "payload": Bitfinex.book.checksum(*book)}
             case _:
@@ -171,6 +172,11 @@ def _rows(levels: MarketLevels, sign: int) -> list[list[Any]]:
         [price, 1, size if sign > 0 else size.copy_negate()] if size else [price, 0, Decimal(sign)]
         for price, size in levels
     ]
+
+
+def _stays(row: list[Any]) -> bool:
+    """Return whether a row is not one that removes its level."""
+    return bool(row[1])
 
 
 def _error(error: str | None) -> dict[str, Any]:

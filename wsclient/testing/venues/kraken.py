@@ -48,9 +48,9 @@ class KrakenProtocol(MarketProtocol):
     patterns = tuple(kinds)
     symbols = ("BTC/USD", "ETH/USD", "SOL/USD")
     routes = {
-        "public": Route("/v2", without=_PRIVATE + _LEVEL3),
-        "auth": Route("/auth/v2", _PRIVATE),
-        "l3": Route("/l3/v2", _LEVEL3),
+        "public": Route("/ws/v2", without=_PRIVATE + _LEVEL3),
+        "auth": Route("/ws-auth/v2", _PRIVATE),
+        "l3": Route("/ws-l3/v2", _LEVEL3),
     }
     default_route = "public"
     DEPTHS = (10, 25, 100, 500, 1000)
