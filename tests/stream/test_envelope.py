@@ -146,6 +146,16 @@ def test_how_a_payload_is_written_in_json(raw: bytes, shown: dict[str, Any]) -> 
     assert {name: fields[name] for name in fields if name in ("raw", "raw_base64", "data")} == shown
 
 
+@pytest.mark.parametrize("depth", [399, 600, 900, 100_000])
+def test_a_deeply_nested_payload_comes_back(depth: int) -> None:
+    envelope = Envelope(channel="a", raw=b"[" * depth + b"]" * depth)
+
+    def read(frames: int) -> Envelope:
+        return read(frames - 1) if frames else Envelope.from_json(envelope.to_json())
+
+    assert read(100) == envelope
+
+
 def test_a_message_that_shares_its_frame_has_both_its_part_and_the_frame() -> None:
     case = CASES["kraken trades, two in a frame"]
     _, second = messages(case.dialect, case.frame)
