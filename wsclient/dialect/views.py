@@ -41,7 +41,7 @@ class Views:
         return None
 
     def quote(self, message: Message) -> Quote | None:
-        """Return the best bid and ask in a message."""
+        """Return the best bid and ask in a message. One whose price and size are 0 is none."""
         return None
 
     def book_symbol(self, message: Message) -> str | None:
@@ -77,17 +77,24 @@ def view(
             return trades
         if kind == "quote":
             quote = views.quote(message)
-            if quote is not None:
-                numbers = quote.bid_price, quote.bid_size, quote.ask_price, quote.ask_size
-                _finish(quote, venue, message, *(n for n in numbers if n is not None))
-                force_setattr(quote, "time", message.time)
-            return quote
+            return None if quote is None else _quote(venue, message, quote)
         return _book_update(venue, views, book, message)
     except Exception as error:
         raise InvalidMessage(
             f"the {venue} dialect cannot read the {kind.replace('_', ' ')} in a message of "
             f"{message.channel!r}: {why(error)}"
         ) from error
+
+
+def _quote(venue: str, message: Message, quote: Quote) -> Quote:
+    numbers = quote.bid_price, quote.bid_size, quote.ask_price, quote.ask_size
+    _finish(quote, venue, message, *(number for number in numbers if number is not None))
+    force_setattr(quote, "time", message.time)
+    for price, size in (("bid_price", "bid_size"), ("ask_price", "ask_size")):
+        if getattr(quote, price) == 0 == getattr(quote, size):  # how some venues write none
+            force_setattr(quote, price, None)
+            force_setattr(quote, size, None)
+    return quote
 
 
 def _book_update(

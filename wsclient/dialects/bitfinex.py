@@ -34,7 +34,7 @@ Sources, under docs.bitfinex.com/docs unless another is named:
   trades are those of ``te``. A positive amount was bought and a negative one sold, by the order
   that caused the trade (page ``ws-public-trades``). Amounts are in the base currency. The sizes of
   a ``ticker`` are sums over 25 levels, not those of the best bid and ask (page
-  ``ws-public-ticker``). The same channels of funding, whose symbols begin with ``f``, have other
+  ``rest-public-ticker``). The same channels of funding, whose symbols begin with ``f``, have other
   fields, which are not read. That a price of ten digits in a book is the number of an order, of a
   channel with ``prec="R0"``, is our assumption.
 * ``auth``, and the account's channel 0: page ``ws-auth``. The answer to it, and that frames of

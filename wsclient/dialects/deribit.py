@@ -189,9 +189,13 @@ class DeribitViews(Views):
         if not message.channel.startswith(("quote.", "ticker.")):
             return None
         row = _ticker(_push(message.raw).params.data)
-        bid = (row.best_bid_price, row.best_bid_amount) if row.best_bid_price else (None, None)
-        ask = (row.best_ask_price, row.best_ask_amount) if row.best_ask_price else (None, None)
-        return Quote(row.instrument_name, *bid, *ask)
+        return Quote(
+            row.instrument_name,
+            row.best_bid_price,
+            row.best_bid_amount,
+            row.best_ask_price,
+            row.best_ask_amount,
+        )
 
     def book_symbol(self, message: Message) -> str | None:
         kind, _, rest = message.channel.partition(".")

@@ -51,7 +51,7 @@ CASES = {
         '{"topic":"tickers.BTC-6JAN23-17500-C","type":"snapshot","ts":1672917511074,"data":{'
         '"symbol":"BTC-6JAN23-17500-C","bidPrice":"0","bidSize":"0","askPrice":"10",'
         '"askSize":"5.1"}}',
-        quote=Quote("BTC-6JAN23-17500-C", D("0"), D("0"), D("10"), D("5.1"), 1672917511074 * MS),
+        quote=Quote("BTC-6JAN23-17500-C", None, None, D("10"), D("5.1"), 1672917511074 * MS),
     ),
     "bybit ticker of spot, which has no quote": Case(
         BYBIT,
