@@ -175,8 +175,7 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
         """Return the record as a JSON object on one line, without control characters."""
         line = _Line(**self._head())
         text = self.raw.decode(errors="replace")
-        is_plain = not _OBEYED.search(text) and "\n" not in text and "\r" not in text
-        if self.item is None and is_plain and text.strip(" \t") == text and _is_json(self.raw):
+        if self.item is None and _is_one_line(text) and _is_json(self.raw):
             line.data = msgspec.Raw(self.raw)
         else:
             if text.encode() == self.raw:
@@ -190,6 +189,8 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
             encoded = msgspec.json.encode(line).decode()
         except UnicodeError as error:
             raise InvalidMessage(f"the message does not fit into a record: {why(error)}") from error
+        if encoded.isascii() and encoded.isprintable():
+            return encoded
         return _OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", encoded)
 
     def _head(self) -> dict[str, Any]:
@@ -244,6 +245,15 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
 
 def _invalid(error: Exception) -> InvalidMessage:
     return InvalidMessage(f"this is no record of a message: {why(error)}")
+
+
+def _is_one_line(text: str) -> bool:
+    """Return whether a text can be a part of a line as it is, with nothing around it."""
+    if text != text.strip(" \t\r\n"):
+        return False
+    if text.isascii() and text.isprintable():
+        return True
+    return not _OBEYED.search(text) and "\n" not in text and "\r" not in text
 
 
 def _is_json(text: bytes) -> bool:
