@@ -109,6 +109,11 @@ def messages(client: wsclient.WebSocketClient) -> None:
         for trade in message.trades() or ():
             assert_type(trade.price, Decimal)
             assert_type(trade.side, Literal["buy", "sell"] | None)
+        envelope = wsclient.Envelope.of(message)
+        assert_type(envelope, wsclient.Envelope)
+        assert_type(envelope.to_json(), str)
+        assert_type(envelope.to_msgpack(), bytes)
+        assert_type(wsclient.Envelope.from_json("{}").message(wsclient.Kraken()), wsclient.Message)
         assert_type(message.time, int | None)
         assert_type(message.time_utc, datetime | None)
         assert_type(message.received_at, int)
