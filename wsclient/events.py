@@ -78,11 +78,12 @@ class Event:
 
 
 def _repr(event: Event) -> str:
-    """Return the ``repr`` of an event with an exception, of which it shows only the type.
+    """Return the ``repr`` of an event without an empty ``route``, and of errors only the type.
 
-    The exception's text may be long, or come from a user's ``__str__``.
+    The text of an exception may be long, or come from a user's ``__str__``.
     """
-    shown = ((f.name, getattr(event, f.name)) for f in fields(event) if f.repr)
+    found = {f.name: getattr(event, f.name) for f in fields(event) if f.repr}
+    shown = ((name, value) for name, value in found.items() if name != "route" or value)
     values = (
         f"{name}={type(value).__name__ if isinstance(value, BaseException) else repr(value)}"
         for name, value in shown
@@ -114,6 +115,8 @@ class Connected(Event):
 
     attempt: int
     route: str = ""
+
+    __repr__ = _repr
 
 
 @dataclass(frozen=True)
@@ -151,6 +154,8 @@ class Reconnecting(Event):
     delay: float
     why: str
     route: str = ""
+
+    __repr__ = _repr
 
 
 @dataclass(frozen=True)

@@ -96,6 +96,7 @@ def test_a_known_route_has_an_address_and_a_room() -> None:
     found = finder()
     assert found.default() == "us"
     found.of(["eu:a"], {})
+    assert found.where("us") == "wss://acme.example:443"
     assert found.where("eu") == "wss://acme.example:443 (route 'eu')"
     assert (found.rooms("eu"), found.rooms("us"), found.rooms("unknown")) == (7, None, None)
 
