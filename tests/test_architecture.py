@@ -92,7 +92,7 @@ LAYERS = (
     ("telemetry",),
     (
         "messages.py events.py errors.py checks.py text.py tracebacks.py registry.py verdicts.py "
-        "version.py",
+        "version.py views.py",
     ),
 )
 #: Each part with its place in the layers.

@@ -10,11 +10,13 @@ import threading
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import fields
+from decimal import Decimal
 from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import docutils.nodes
+import msgspec
 import pytest
 
 import wsclient
@@ -26,6 +28,7 @@ from support.documents import (
     lively,
     not_run,
     run_block,
+    served,
     table,
     text_of,
     title_of,
@@ -33,13 +36,15 @@ from support.documents import (
 from support.helpers import Call, until
 from support.logrig import threaded
 from support.reading import read
+from support.recordings import messages_of
 from support.venues import VENUES
+from support.views import channels_with
 from wsclient import dialects
 from wsclient.cli import make_parser
 from wsclient.dialect import BookFormat, Counted, Dialect
 from wsclient.messages import GAP_REASONS, Message
 from wsclient.testing import FakeVenue, Feed, GenericProtocol, KrakenProtocol, venues
-from wsclient.testing.market import Depth, Instrument, Listing, Trade
+from wsclient.testing.market import Depth, Instrument, Listing, MarketTrade
 
 #: The files that run the blocks.
 TESTS = ("test_manual.py", "test_migration.py", "test_recipes.py", "test_troubleshooting.py")
@@ -132,7 +137,7 @@ def numbers_of(name: str, dialect: Dialect) -> str:
     if not numbered and "sequenced" in signature(type(dialect)).parameters:
         assert numbers_of(name, type(dialect)(sequenced=True)) == "books"
         return "option"
-    return {(Depth,): "books", (Trade,): "trades", (): "none"}[tuple(numbered)]
+    return {(Depth,): "books", (MarketTrade,): "trades", (): "none"}[tuple(numbered)]
 
 
 def test_the_table_of_features_is_that_of_the_code() -> None:
@@ -198,8 +203,38 @@ def test_the_table_of_attributes_is_that_of_messages() -> None:
     public = {name for name in dir(Message) if name[0] != "_"}
     # These are for dialects and for the client itself.
     inside = {"arrival", "copy", "decoded", "previous_at"}
-    shown = [name.removesuffix("(T)") for name in first_column("messages", "Attributes")]
+    shown = [name.partition("(")[0] for name in first_column("messages", "Attributes")]
     assert sorted(shown) == sorted(public - inside)
+
+
+def test_the_table_of_fields_is_that_of_the_views() -> None:
+    shown = {(row[0], row[1]) for row in table("views", "Fields")}
+    kinds = [wsclient.Trade, wsclient.Quote, wsclient.PlainBookUpdate]
+    names = [set(kind.__struct_fields__) for kind in kinds]
+    common = set.intersection(*names)
+    actual = {(name, "all") for name in common}
+    for kind, own in zip(kinds, names, strict=True):
+        actual |= {(name, kind.__name__) for name in own - common}
+    assert shown == actual
+
+
+@pytest.mark.parametrize("kind", ["trades", "quote", "book_update"])
+def test_the_table_of_views_is_that_of_the_code(kind: str) -> None:
+    rows = table("views", "What each venue gives")
+    column = 1 + ["trades", "quote", "book_update"].index(kind)
+    shown = {(row[0], name) for row in rows for name in re.split(r",\s+", row[column])}
+    assert shown - {("generic", "none")} == channels_with(kind)
+
+
+def test_the_table_of_views_names_every_dialect() -> None:
+    rows = table("views", "What each venue gives")
+    assert tuple(row[0] for row in rows) == dialects.NAMES
+
+
+def test_the_table_of_an_envelope_is_that_of_the_code() -> None:
+    shown = first_column("messages", "Envelopes")
+    envelope = wsclient.Envelope(channel="a", raw=b"\xff")
+    assert shown == [*envelope.to_dict(), *list(json.loads(envelope.to_json()))[-2:]]
 
 
 def test_the_table_of_gaps_has_every_reason() -> None:
@@ -390,6 +425,36 @@ def test_the_dialect(clients: list[Any], capsys: pytest.CaptureFixture[str]) -> 
     assert "<Message '" in capsys.readouterr().out
     body = code.partition("class Acme")[2].partition("client =")[0]
     assert len([line for line in body.splitlines() if line.strip()]) <= 20
+
+
+def test_the_views_of_a_dialect() -> None:
+    names: dict[str, Any] = {"Acme": wsclient.Generic}
+    code = block("dialects", "A dialect in twenty lines", 1)
+    exec(compile(code, "<block>", "exec", dont_inherit=True), names)
+    raw = b'{"type":"market_data","channel":"trades:A","price":"1.50","size":2,"maker":"sell",'
+    frame = raw + b'"at":1700000000123}'
+    (message,) = messages_of(names["AcmeWithViews"](), [frame])
+    side: Any = "buy"
+    trade = wsclient.Trade("A", Decimal("1.50"), Decimal(2), side, time=1_700_000_000_123_000_000)
+    assert message.trades() == [msgspec.structs.replace(trade, venue="generic", received_at=1)]
+    (other,) = messages_of(names["AcmeWithViews"](), [frame.replace(b"trades:A", b"quotes:A")])
+    assert other.trades() is None
+
+
+def test_the_views(clients: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+    with served("kraken", "trade:BTC/USD", "ticker:BTC/USD") as venue:
+        code = block("views", "An example").replace("wss://ws.kraken.com/v2", venue.url)
+        run_block(code, {}, clients, messages=20)
+    lines = capsys.readouterr().out.splitlines()
+    assert any(re.fullmatch(r"BTC/USD (buy|sell) 67\d+\.\d+ \d+\.\d+", line) for line in lines)
+    assert any(re.fullmatch(r"BTC/USD 67\d+\.\d+ 67\d+\.\d+", line) for line in lines)
+
+
+def test_the_envelope(clients: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+    with served("kraken", "trade:BTC/USD") as venue:
+        code = block("messages", "Envelopes").replace("wss://ws.kraken.com/v2", venue.url)
+        run_block(code, {}, clients)
+    assert capsys.readouterr().out == "True True\n"
 
 
 class Orders(GenericProtocol):

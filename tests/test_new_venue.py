@@ -40,7 +40,7 @@ VENUE = '''
 """The protocol of Acme."""
 
 from wsclient.dialects.acme import Acme
-from wsclient.testing.market import Quote, Trade
+from wsclient.testing.market import MarketQuote, MarketTrade
 from wsclient.testing.protocols import MarketProtocol, as_object, encode, subscribe_all
 
 
@@ -48,7 +48,7 @@ class AcmeProtocol(MarketProtocol):
     """Acme."""
 
     dialect = Acme()
-    kinds = {"trades:{}": Trade, "quotes:{}": Quote}
+    kinds = {"trades:{}": MarketTrade, "quotes:{}": MarketQuote}
     patterns = tuple(kinds)
     symbols = ("A", "B")
 

@@ -24,14 +24,16 @@ older code         WebSocketHandler
 own dialects       Dialect; the other classes for them are in wsclient.dialect
 errors             WSClientError is the base of all; help(wsclient.errors) shows the tree:
                    AuthenticationError, ClientClosed, ClientForked, ConfigurationError,
-                   ConnectError, ConnectTimeout, ConnectionLost, HandshakeRejected, NotConnected,
-                   NotSupported, OrderBookOutOfSync, OutcomeUnknown, QueueOverflow,
-                   ReconnectError, ReentrantCall, RequestRejected, SubscriptionError,
-                   SubscriptionRejected, SubscriptionTimeout, ThreadStartError, WaitTimeout
+                   ConnectError, ConnectTimeout, ConnectionLost, HandshakeRejected,
+                   InvalidMessage, NotConnected, NotSupported, OrderBookOutOfSync, OutcomeUnknown,
+                   QueueOverflow, ReconnectError, ReentrantCall, RequestRejected,
+                   SubscriptionError, SubscriptionRejected, SubscriptionTimeout, ThreadStartError,
+                   WaitTimeout
 
-The classes of wsclient.dialect, of the venues in wsclient.dialects, and the parts of
-``client.stats()`` in ``wsclient.stats`` can be imported from here too. Each name is imported when
-it is first used, so that ``import wsclient`` costs little.
+The classes of wsclient.dialect, of the venues in wsclient.dialects, the parts of ``client.stats()``
+in ``wsclient.stats``, what messages return (Trade, Quote, PlainBookUpdate), and Envelope, a record
+of a message, can be imported from here too. Each name is imported when it is first used, so that
+``import wsclient`` costs little.
 """
 
 from wsclient.version import __version__ as __version__
@@ -72,6 +74,7 @@ if TYPE_CHECKING:
     from wsclient.dialect import Snapshot as Snapshot
     from wsclient.dialect import SubscribedChannels as SubscribedChannels
     from wsclient.dialect import Unhandled as Unhandled
+    from wsclient.dialect import Views as Views
     from wsclient.dialects.binance import Binance as Binance
     from wsclient.dialects.binance_futures import BinanceFutures as BinanceFutures
     from wsclient.dialects.bitfinex import Bitfinex as Bitfinex
@@ -95,6 +98,7 @@ if TYPE_CHECKING:
         ConnectionLost,
         ConnectTimeout,
         HandshakeRejected,
+        InvalidMessage,
         NotConnected,
         NotSupported,
         OrderBookOutOfSync,
@@ -118,6 +122,7 @@ if TYPE_CHECKING:
     from wsclient.reader import Reader
     from wsclient.runtime.eventstream import EventStream
     from wsclient.sansio.life import State
+    from wsclient.stream.envelope import Envelope as Envelope
     from wsclient.telemetry import stats as stats
     from wsclient.telemetry.stats import ChannelStats as ChannelStats
     from wsclient.telemetry.stats import ConnectionInfo as ConnectionInfo
@@ -126,6 +131,9 @@ if TYPE_CHECKING:
     from wsclient.telemetry.stats import Rate as Rate
     from wsclient.telemetry.stats import Stats
     from wsclient.verdicts import Verdict, classify
+    from wsclient.views import PlainBookUpdate as PlainBookUpdate
+    from wsclient.views import Quote as Quote
+    from wsclient.views import Trade as Trade
 
 __all__ = [
     "AuthenticationError",
@@ -141,6 +149,7 @@ __all__ = [
     "EventStream",
     "Gap",
     "HandshakeRejected",
+    "InvalidMessage",
     "Level",
     "Message",
     "NotConnected",
@@ -182,7 +191,7 @@ _NAMES = {
     "dialect": (
         "Ack BookFormat BookUpdate Counted Credentials DataFields Dialect Ended Ending Heartbeat "
         "Item Limits LinkedMessage LoginAccepted LoginRefused Notice Rejection Reply Respond "
-        "RestRequest Snapshot SubscribedChannels Unhandled"
+        "RestRequest Snapshot SubscribedChannels Unhandled Views"
     ),
     "dialects.binance": "Binance",
     "dialects.binance_futures": "BinanceFutures",
@@ -198,7 +207,7 @@ _NAMES = {
     "doctor.report": "Check Diagnosis RouteDiagnosis",
     "errors": (
         "AuthenticationError ClientClosed ClientForked ConfigurationError ConnectError "
-        "ConnectTimeout ConnectionLost HandshakeRejected NotConnected NotSupported "
+        "ConnectTimeout ConnectionLost HandshakeRejected InvalidMessage NotConnected NotSupported "
         "OrderBookOutOfSync OutcomeUnknown QueueOverflow ReconnectError ReentrantCall "
         "RequestRejected SubscriptionError SubscriptionRejected SubscriptionTimeout "
         "ThreadStartError WSClientError WaitTimeout"
@@ -210,8 +219,10 @@ _NAMES = {
     "reader": "Reader",
     "runtime.eventstream": "EventStream",
     "sansio.life": "State",
+    "stream.envelope": "Envelope",
     "telemetry.stats": "ChannelStats ConnectionInfo Lag QueueStats Rate Stats",
     "verdicts": "Verdict classify",
+    "views": "PlainBookUpdate Quote Trade",
 }
 #: Modules that can be used after ``import wsclient`` alone, each with where it is.
 _MODULES = {

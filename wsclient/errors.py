@@ -18,6 +18,7 @@
      │    ├── SubscriptionRejected
      │    └── SubscriptionTimeout  (also TimeoutError)
      ├── RequestRejected                                 the venue answered a request with an error
+     ├── InvalidMessage          (also ValueError)       a payload or a record makes no sense
      ├── QueueOverflow                                   overflow="error" and a queue is full
      ├── OrderBookOutOfSync                              the order book may be wrong
      ├── ReentrantCall           (also RuntimeError)     called by a handler that interrupted us
@@ -45,6 +46,7 @@ __all__ = [
     "ConnectTimeout",
     "ConnectionLost",
     "HandshakeRejected",
+    "InvalidMessage",
     "NotConnected",
     "NotSupported",
     "OrderBookOutOfSync",
@@ -177,6 +179,10 @@ class RequestRejected(WSClientError):
     def __init__(self, message: str, reply: object = None) -> None:
         super().__init__(message)
         self.reply = reply
+
+
+class InvalidMessage(WSClientError, ValueError):
+    """The payload of a message is not what its dialect knows; or a record of one is not valid."""
 
 
 class QueueOverflow(WSClientError):

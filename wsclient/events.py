@@ -81,7 +81,7 @@ class Event:
 def _repr(event: Event) -> str:
     """Return the ``repr`` of an event, without an empty ``route``, and only the type of exceptions.
 
-    The exception's text may be long, or come from a user's ``__str__``.
+    The text of an exception may be long, or come from a user's ``__str__``.
     """
     shown = [(f.name, getattr(event, f.name)) for f in fields(event) if f.repr]
     shown = [(name, value) for name, value in shown if name != "route" or value]

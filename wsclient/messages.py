@@ -7,13 +7,25 @@ import enum
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
 from wsclient.text import excerpt
+from wsclient.views import PlainBookUpdate, Quote, Trade
 
-__all__ = ["Gap", "LinkedMessage", "Message", "Subscription", "SubscriptionState", "Subscriptions"]
+__all__ = [
+    "Gap",
+    "LinkedMessage",
+    "Message",
+    "Subscription",
+    "SubscriptionState",
+    "Subscriptions",
+    "View",
+]
+
+#: The plain views of a message, by the name of its method.
+View: TypeAlias = Literal["trades", "quote", "book_update"]
 
 #: The strongest reason first. Two merged gaps have the stronger of their reasons.
 GAP_REASONS = (
@@ -61,10 +73,13 @@ class Gap(NamedTuple):
 class Decoder(Protocol):
     """Decodes the messages of a client: to plain data, or to a type."""
 
+    @property
+    def venue(self) -> str | None: ...
     def data(self, message: Message) -> Any: ...
     def typed(self, message: Message, type: Any) -> Any: ...
     def typed_decoder(self, type: Any) -> Callable[[bytes], Any] | None: ...
     def time(self, message: Message) -> int | None: ...
+    def view(self, message: Message, kind: View) -> Any: ...
     def portable(self, message: Message) -> Decoder: ...
 
 
@@ -108,7 +123,8 @@ class Message(msgspec.Struct, gc=False, eq=False):
     nor its options, and no decoded data if ``raw`` holds exactly this message. In the unpickled
     message, and in a ``copy.deepcopy()``, ``data`` and :meth:`decode` return the same as here. One
     of several items of a frame, or a message that its dialect decodes in its own way, is pickled
-    with its decoded data.
+    with its decoded data. The pickle names the dialect's class, which :meth:`trades`, :meth:`quote`
+    and :meth:`book_update` import there, without any parameters.
     """
 
     channel: str
@@ -152,6 +168,36 @@ class Message(msgspec.Struct, gc=False, eq=False):
             return self.data
         decoder = self.arrival.decoder
         return None if decoder is None else decoder.typed(self, type)
+
+    def trades(self) -> list[Trade] | None:
+        """Return all trades in the message, in plain fields; None if it is of another kind.
+
+        The page ``views`` of the manual says for which channels. Found at each call. Raises
+        InvalidMessage for a payload that the dialect cannot read, and NotSupported for a message
+        that was pickled or deep-copied, if the class of its dialect cannot be made here.
+        """
+        trades: list[Trade] | None = self._view("trades")
+        return trades
+
+    def quote(self) -> Quote | None:
+        """Return the best bid and ask in the message; None if it is of another kind.
+
+        Raises as :meth:`trades` does.
+        """
+        quote: Quote | None = self._view("quote")
+        return quote
+
+    def book_update(self) -> PlainBookUpdate | None:
+        """Return the update of an order book in the message; None if it is of another kind.
+
+        Raises as :meth:`trades` does.
+        """
+        update: PlainBookUpdate | None = self._view("book_update")
+        return update
+
+    def _view(self, kind: View) -> Any:
+        decoder = self.arrival.decoder
+        return None if decoder is None else decoder.view(self, kind)
 
     @property
     def time(self) -> int | None:

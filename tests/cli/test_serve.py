@@ -19,7 +19,7 @@ from support.helpers import until
 from wsclient import dialects
 from wsclient.cli import _SERVED, main, make_parser, serve
 from wsclient.testing import venues
-from wsclient.testing.market import Depth, Quote, Trade
+from wsclient.testing.market import Depth, MarketQuote, MarketTrade
 
 
 def channels_of(name):
@@ -28,7 +28,11 @@ def channels_of(name):
     first = {protocol.kinds[pattern]: pattern for pattern in reversed(protocol.patterns)}
     symbol = protocol.symbols[0]
     has_books = Depth in first
-    return first[Trade].format(symbol), first[Quote].format(symbol), symbol if has_books else None
+    return (
+        first[MarketTrade].format(symbol),
+        first[MarketQuote].format(symbol),
+        symbol if has_books else None,
+    )
 
 
 CHANNELS = {name: channels_of(name) for name in venues.NAMES}

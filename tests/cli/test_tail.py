@@ -6,6 +6,7 @@ import signal
 
 import pytest
 
+import wsclient
 from support.helpers import Server
 from support.proxies import Proxy
 from wsclient.testing import FakeVenue, Feed
@@ -94,8 +95,12 @@ def test_json_keeps_every_digit(venue, command):
     assert '"data":[1.0,2.00]' in lines[1]
     first, second, third = map(json.loads, lines)
     assert list(first) == [
-        "channel", "type", "sequence", "received_at", "connection_id", "gap", "data"
+        "version", "venue", "channel", "type", "sequence", "follows", "is_counted", "item",
+        "received_at", "time", "connection_id", "gap", "data"
     ]  # fmt: skip
+    envelopes = [wsclient.Envelope.from_json(line) for line in lines]
+    assert envelopes[0].raw.decode() == sent
+    assert envelopes[1].raw == frame("a", 11, "[\n1.0,\r\n\t2.00]").encode()
     assert (first["channel"], first["type"], first["sequence"]) == ("a", "market_data", 7)
     assert second["gap"] == {"reason": "sequence", "missed": 3, "since": first["received_at"]}
     assert third["connection_id"] == 1

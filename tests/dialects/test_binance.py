@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from decimal import Decimal
 from itertools import pairwise
 from typing import Any
@@ -244,14 +243,6 @@ def test_a_futures_stream_has_a_lowercase_symbol() -> None:
     reason = BinanceFutures().refusal("BTCUSDT@depth", f"{FSTREAM}/public/stream")
     assert reason is not None
     assert "lowercase" in reason
-
-
-@pytest.mark.loopback
-def test_a_channel_of_another_route_does_not_affect_the_others_of_its_message() -> None:
-    channels = ["btcusdt@bookTicker", "btcusdt@aggTrade", "ethusdt@depth"]
-    reasons = refused(BinanceFutures(), channels, {"result": None, "id": 1})
-    assert list(reasons) == ["btcusdt@aggTrade"]
-    assert re.search(r"ws://127\.0\.0\.1:\d+/market$", reasons["btcusdt@aggTrade"])
 
 
 @pytest.mark.loopback

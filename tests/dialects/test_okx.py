@@ -222,14 +222,14 @@ def test_the_error_that_a_login_is_needed_refuses_the_subscribe() -> None:
 
 @pytest.mark.loopback
 def test_an_error_that_names_no_channel_does_not_affect_acknowledged_channels() -> None:
-    channels = ["books-l2-tbt:BTC-JPY", "books:BTC-JPY"]
+    channels = ["tickers:BTC-JPY", "books:BTC-JPY"]
     reasons = refused(
         OKX(),
         channels,
         {"id": "1", "event": "error", "code": "60011", "msg": "Please log in", "connId": "a"},
         {"id": "1", "event": "subscribe", "arg": {"channel": "books", "instId": "BTC-JPY"}},
     )
-    assert reasons == {"books-l2-tbt:BTC-JPY": "Please log in (60011)"}
+    assert reasons == {"tickers:BTC-JPY": "Please log in (60011)"}
 
 
 @pytest.mark.loopback

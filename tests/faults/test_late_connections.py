@@ -9,7 +9,7 @@ import pytest
 import wsclient
 from support.helpers import until
 from wsclient import events
-from wsclient.testing import FakeVenue, Peer
+from wsclient.testing import FakeVenue
 
 #: How long (s) anything may take on a busy machine.
 PATIENCE = 30.0
@@ -18,7 +18,7 @@ PATIENCE = 30.0
 @pytest.mark.parametrize("is_refused", [False, True], ids=["valid", "refused"])
 def test_a_message_held_up_until_the_next_connection_is_missed_and_marked(is_refused: bool) -> None:
     held, released = threading.Event(), threading.Event()
-    dialect = wsclient.Generic()
+    dialect = wsclient.Generic(limits=wsclient.Limits(connections=1))
 
     def validate(message: wsclient.Message) -> None:
         if message.sequence == 2:
@@ -27,12 +27,8 @@ def test_a_message_held_up_until_the_next_connection_is_missed_and_marked(is_ref
             if is_refused:
                 raise ValueError("two")
 
-    def watch(peer: Peer, text: str) -> None:
-        if peer.id == 2:  # before the client knows of it
-            dialect.limits = wsclient.Limits()
-
     with (
-        FakeVenue("generic", log=watch) as venue,
+        FakeVenue("generic") as venue,
         wsclient.connect(venue.url, dialect=dialect, validate=validate) as client,
     ):
         stream = client.events()
@@ -42,8 +38,7 @@ def test_a_message_held_up_until_the_next_connection_is_missed_and_marked(is_ref
         venue.publish("a")
         assert held.wait(PATIENCE)
         (old,) = (t for t in threading.enumerate() if t.name == "wsclient-reader-1")
-        dialect.limits = wsclient.Limits(max_age=1e-9)
-        client.on_event(print)  # makes the watchdog look
+        client.rotate(timeout=PATIENCE)  # ends it, as only one is allowed
         while not isinstance(stream.recv(timeout=PATIENCE), events.Recovered):
             pass
         assert old.is_alive(), "its function has not returned yet"

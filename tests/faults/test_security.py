@@ -779,6 +779,26 @@ def test_07_no_fault_makes_a_secret_known(fault: str, capfd: pytest.CaptureFixtu
 # 8. Credentials are requested again for each connect, and never pickled.
 
 
+@pytest.mark.parametrize("kind", [ValueError, wsclient.ConfigurationError])
+@pytest.mark.parametrize("hook", ["route", "address", "wire_name"])
+def test_07_a_hook_that_quotes_the_address_makes_no_secret_known(
+    venue: FakeVenue, hook: str, kind: type[Exception]
+) -> None:
+    url = f"{venue.url}?listenKey=s3cret-canary"
+
+    def quote(*_: Any) -> str:
+        raise kind(f"no route at {url}")
+
+    dialect = wsclient.Generic()
+    with wsclient.connect(url, dialect=dialect) as client:
+        setattr(dialect, hook, quote)
+        dialect.route = quote if hook == "route" else lambda *_: "other"  # type: ignore[assignment]
+        with pytest.raises(wsclient.SubscriptionRejected, match="no route at") as caught:
+            client.subscribe("a", timeout=5)
+        assert "canary" not in str(caught.value)
+        assert "canary" not in str(caught.value.failed)
+
+
 def test_08_credentials_are_requested_for_each_connect(venue: FakeVenue) -> None:
     venue.protocol = protocol = LoginVenue()
     protocol.words = "welcome"  # the canary is no secret of this client

@@ -96,7 +96,8 @@ def test_a_known_route_has_an_address_and_a_room() -> None:
     found = finder()
     assert found.default() == "us"
     found.of(["eu:a"], {})
-    assert found.where("eu") == "wss://acme.example:443"
+    assert found.where("us") == "wss://acme.example:443"
+    assert found.where("eu") == "wss://acme.example:443 (route 'eu')"
     assert (found.rooms("eu"), found.rooms("us"), found.rooms("unknown")) == (7, None, None)
 
 
@@ -122,3 +123,47 @@ def test_clients_on_this_machine_share_no_rate_limit() -> None:
 def test_a_venue_may_have_no_rate_limit() -> None:
     found = finder(limits=Limits(connects=None))
     assert found.connects(found.default()) is None
+
+
+class Name(str):
+    """Text that cannot be a key."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("hook", ["wire_name", "route"])
+@pytest.mark.parametrize("name", [None, 5, ["a"], b"a"])
+def test_a_name_that_is_no_text_refuses_the_channel(hook: str, name: Any) -> None:
+    found = finder_with(**{hook: lambda *_: name}).of(["a"], {})
+    assert f"{hook}() must be text" in (found["a"].refusal or "")
+
+
+@pytest.mark.parametrize("hook", ["wire_name", "route", "default_route", "request_route"])
+def test_names_become_plain_text(hook: str) -> None:
+    found = finder_with(**{hook: lambda *_: Name("eu")})
+    (reached,) = found.of(["a"], {}).values()
+    names = [reached.route, reached.wire, found.default(), found.of_request({"to": "us"})]
+    assert {type(name) for name in names} == {str}
+
+
+@pytest.mark.parametrize("room", [0, -1, 2.5, "5", ["a"], True])
+def test_a_room_that_is_no_number_is_an_error(room: Any) -> None:
+    found = finder_with(room=lambda route: room)
+    with pytest.raises(ConfigurationError, match="must be a whole number"):
+        found.default()
+    assert "must be a whole number" in (found.of(["a"], {})["a"].refusal or "")
+
+
+def test_ctrl_c_in_a_hook_is_not_a_refusal() -> None:
+    def interrupted(channel: str) -> str:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        finder_with(wire_name=interrupted).of(["a"], {})
+
+
+def finder_with(**hooks: Any) -> RouteFinder:
+    dialect = World()
+    for name, hook in hooks.items():
+        setattr(dialect, name, hook)
+    return RouteFinder(dialect, "wss://acme.example/us", "the venue", has_credentials=False)

@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wsclient.sansio.lifetime import ENDING_WITHIN, JITTER, LEAD, ROTATION_TIME, Lifetime
+from wsclient.sansio.lifetime import (
+    ENDING_WITHIN,
+    JITTER,
+    LEAD,
+    LEAST_LIFE,
+    OVERLAP_TIME,
+    ROTATION_TIME,
+    Lifetime,
+)
 
 INF = float("inf")
 
@@ -61,3 +69,26 @@ def test_the_earliest_end_counts() -> None:
     life.rotate(0.0)
     life.announced(1e6, 1.0)
     assert (life.rotate_at, life.ends_at) == (0.0, ROTATION_TIME)
+
+
+def test_the_end_of_a_young_successor_is_not_answered_at_once() -> None:
+    life = lifetime()
+    life.opened(100.0, None, is_first=False)
+    life.announced(0.001, 100.0)
+    assert life.rotate_at == life.ends_at == 100.0 + LEAST_LIFE
+
+
+def test_many_announcements_are_spread_like_one() -> None:
+    draws = iter([0.9, 0.1, 0.1])
+    life = Lifetime(lambda: next(draws))
+    for at in (100.0, 100.1, 100.2):
+        life.announced(60.0, at)
+    assert (life.rotate_at, life.ends_at) == (100.0 + 0.9 * 10.0, 160.0)
+
+
+def test_an_announcement_does_not_shorten_an_overlap() -> None:
+    life = lifetime()
+    life.announced(0.001, 100.0)
+    life.overlaps(100.0)
+    life.announced(0.001, 100.0)
+    assert life.ends_at == 100.0 + OVERLAP_TIME

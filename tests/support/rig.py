@@ -342,8 +342,9 @@ class Rig:
         self, *channels: str, token: Any = None, timeout: float = INF, **options: Any
     ) -> Any:
         token = token or ("subscribe", *channels)
-        dialect = self.dialect
-        ways = {c: ChannelRoute(dialect.route(c, ""), dialect.wire_name(c)) for c in channels}
+        dialect, ways = self.dialect, {}
+        if isinstance(dialect, Routed):  # others have one address
+            ways = {c: ChannelRoute(dialect.route(c, ""), dialect.wire_name(c)) for c in channels}
         self.supervisor.subscribe(channels, options, token, self.now + timeout, ways)
         self.tokens.add(token)
         self.tick()

@@ -111,5 +111,5 @@ def test_a_pong_has_the_number_of_the_ping(client):
 def test_the_rows_of_a_book():
     bids, asks = [(Decimal(9), Decimal(2)), (Decimal(8), Decimal(0))], [(Decimal(10), Decimal(0))]
     messages = list(BitfinexProtocol().messages("book:tA", Depth(bids, asks, (bids[:1], []))))
-    assert [each["payload"] for each in messages[:-1]] == [[9, 1, 2], [8, 0, 1], [10, 0, -1]]
+    assert [each["payload"] for each in messages[:-1]] == [[8, 0, 1], [10, 0, -1], [9, 1, 2]]
     assert messages[-1]["kind"] == "cs"

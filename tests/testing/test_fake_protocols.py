@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from wsclient.testing import FakeVenue, GenericProtocol, KrakenProtocol, ScriptedProtocol, venues
-from wsclient.testing.market import Depth, Quote, Trade
+from wsclient.testing.market import Depth, MarketQuote, MarketTrade
 from wsclient.testing.venues import deribit
 from wsclient.testing.venues.binance import BinanceProtocol
 from wsclient.testing.venues.deribit import DeribitProtocol
@@ -445,10 +445,10 @@ def test_a_snapshot_may_be_a_function(dial):
         (KrakenProtocol, "book:BTC/USD", ("BTC/USD", Depth)),
         (KrakenProtocol, "book:", None),
         (KrakenProtocol, "instrument", None),
-        (BinanceProtocol, "btcusdt@aggTrade", ("btcusdt", Trade)),
+        (BinanceProtocol, "btcusdt@aggTrade", ("btcusdt", MarketTrade)),
         (BinanceProtocol, "@trade", None),
-        (GenericProtocol, "ticker:a", ("a", Quote)),
-        (GenericProtocol, "anything", ("anything", Trade)),
+        (GenericProtocol, "ticker:a", ("a", MarketQuote)),
+        (GenericProtocol, "anything", ("anything", MarketTrade)),
     ],
 )
 def test_the_symbol_and_kind_of_a_channel(protocol, channel, listed):

@@ -4,7 +4,7 @@ from decimal import Context, Inexact, Rounded, localcontext
 
 import pytest
 
-from wsclient.testing.market import LEVELS, Depth, Instrument, Listing, Quote, Trade
+from wsclient.testing.market import LEVELS, Depth, Instrument, Listing, MarketQuote, MarketTrade
 
 
 def events(kind, seed=1, symbol="BTC/USD", count=300):
@@ -12,7 +12,7 @@ def events(kind, seed=1, symbol="BTC/USD", count=300):
     return [listing.next() for _ in range(count)]
 
 
-@pytest.mark.parametrize("kind", [Trade, Quote, Depth])
+@pytest.mark.parametrize("kind", [MarketTrade, MarketQuote, Depth])
 def test_the_same_seed_makes_the_same_market(kind):
     assert events(kind) == events(kind)
     assert events(kind) != events(kind, seed=2)
@@ -20,7 +20,7 @@ def test_the_same_seed_makes_the_same_market(kind):
     assert all(type(event) is kind for event in events(kind))
 
 
-@pytest.mark.parametrize("kind", [Trade, Quote, Depth])
+@pytest.mark.parametrize("kind", [MarketTrade, MarketQuote, Depth])
 def test_the_programs_decimal_context_changes_no_market(kind):
     expected = events(kind)
     with localcontext(Context(prec=2, traps=[Inexact, Rounded])):
@@ -28,14 +28,14 @@ def test_the_programs_decimal_context_changes_no_market(kind):
 
 
 def test_prices_move_and_keep_their_digits():
-    prices = [trade.price for trade in events(Trade)]
+    prices = [trade.price for trade in events(MarketTrade)]
     assert len(set(prices)) > 50
     assert {price.as_tuple().exponent for price in prices} == {-2}
     assert max(prices) < 2 * min(prices)
 
 
 def test_trades_are_numbered():
-    assert [trade.number for trade in events(Trade, count=5)] == [1, 2, 3, 4, 5]
+    assert [trade.number for trade in events(MarketTrade, count=5)] == [1, 2, 3, 4, 5]
 
 
 def test_a_price_never_falls_to_zero():
@@ -47,7 +47,7 @@ def test_a_price_never_falls_to_zero():
 
 
 def test_a_quote_is_never_crossed_and_trades_are_at_its_prices():
-    for quote in events(Quote):
+    for quote in events(MarketQuote):
         assert quote.bid < quote.ask
         assert quote.last in (quote.bid, quote.ask)
 
@@ -73,7 +73,7 @@ def test_updates_turn_each_book_into_the_next():
 
 def test_two_channels_of_one_symbol_agree_and_have_their_own_updates():
     instrument = Instrument("BTC/USD", 1)
-    quotes, one, other = (Listing(instrument, kind) for kind in (Quote, Depth, Depth))
+    quotes, one, other = (Listing(instrument, kind) for kind in (MarketQuote, Depth, Depth))
     for _ in range(50):
         one.next()
         other.next()
@@ -86,6 +86,8 @@ def test_two_channels_of_one_symbol_agree_and_have_their_own_updates():
 
 
 def test_opening_prices():
-    first = {symbol: events(Quote, symbol=symbol, count=1)[0].bid for symbol in ("ethusdt", "X")}
+    first = {
+        symbol: events(MarketQuote, symbol=symbol, count=1)[0].bid for symbol in ("ethusdt", "X")
+    }
     assert 3500 < first["ethusdt"] < 3525
     assert 99 < first["X"] < 101

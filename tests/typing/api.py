@@ -9,7 +9,7 @@ import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from typing_extensions import assert_type
@@ -103,6 +103,17 @@ def messages(client: wsclient.WebSocketClient) -> None:
         assert_type(message.raw, bytes)
         assert_type(message.data, Any)
         assert_type(message.decode(Trade), Any)
+        assert_type(message.trades(), list[wsclient.Trade] | None)
+        assert_type(message.quote(), wsclient.Quote | None)
+        assert_type(message.book_update(), wsclient.PlainBookUpdate | None)
+        for trade in message.trades() or ():
+            assert_type(trade.price, Decimal)
+            assert_type(trade.side, Literal["buy", "sell"] | None)
+        envelope = wsclient.Envelope.of(message)
+        assert_type(envelope, wsclient.Envelope)
+        assert_type(envelope.to_json(), str)
+        assert_type(envelope.to_msgpack(), bytes)
+        assert_type(wsclient.Envelope.from_json("{}").message(wsclient.Kraken()), wsclient.Message)
         assert_type(message.time, int | None)
         assert_type(message.time_utc, datetime | None)
         assert_type(message.received_at, int)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import re
 import shutil
 import sys
 import time
@@ -21,6 +20,7 @@ from wsclient.dialect.base import Dialect
 from wsclient.errors import ConfigurationError, SubscriptionError
 from wsclient.messages import Gap, Message
 from wsclient.options import Options
+from wsclient.stream.envelope import Envelope
 from wsclient.threads.logs import flush
 
 __all__ = ["run"]
@@ -31,12 +31,6 @@ BATCH = 1000
 CLOSE_TIMEOUT = 0.5
 
 Format = Callable[[Message], str]
-
-#: Control characters, and those that change the order of text. In JSON they can only stand in a
-#: string, where an escape means the same.
-_OBEYED = re.compile(
-    r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]"
-)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -116,34 +110,15 @@ class _Text:
         return _Text(bytes(_parts(self.text)[key]))
 
 
-class _Line(msgspec.Struct):
-    channel: str
-    type: str
-    sequence: int | None
-    received_at: int
-    connection_id: int
-    gap: dict[str, Any] | None
-    data: msgspec.Raw
-
-
 class Json:
-    """A format: one JSON object per message."""
+    """A format: the envelope of each message, a JSON object on one line."""
 
     def __init__(self, exact: Exact) -> None:
         self._exact = exact
 
     def __call__(self, message: Message) -> str:
-        line = _Line(
-            message.channel,
-            message.type,
-            message.sequence,
-            message.received_at,
-            message.connection_id,
-            None if message.gap is None else message.gap._asdict(),
-            msgspec.Raw(self._exact(message)),
-        )
-        text = msgspec.json.encode(line).decode(errors="replace")
-        return _OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n"
+        data = None if message.item is None else self._exact(message)
+        return Envelope.of(message, data).to_json() + "\n"
 
 
 class Human:

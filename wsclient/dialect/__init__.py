@@ -129,6 +129,11 @@ override :meth:`Dialect.access`; for a token by REST, :meth:`Dialect.url_request
 in the stream, :meth:`BookFormat.update` returns them with ``is_snapshot`` set, and
 :meth:`BookFormat.request` is not needed.
 
+**Plain views.** ``message.trades()``, ``quote()`` and ``book_update()`` are what the
+:attr:`Dialect.views` return, an object of a class derived from :class:`Views`. The manual's page
+``dialects`` has an example. :class:`Wrapped`, :func:`amount`, :func:`best` and :func:`nanoseconds`
+help to write one.
+
 **Routes.** A venue may serve its channels at several addresses, which are called routes. The client
 then opens a connection per route that is needed, and asks the dialect about routes only by their
 names: :meth:`Dialect.route`, :meth:`Dialect.default_route`, :meth:`Dialect.address`;
@@ -176,6 +181,7 @@ from wsclient.dialect.books import BookFormat, BookUpdate, Levels, Row, Snapshot
 from wsclient.dialect.routes import RouteAddresses, Routing
 from wsclient.dialect.signing import from_base64, sign, sign_in_base64
 from wsclient.dialect.values import Credentials, Limits, RestRequest
+from wsclient.dialect.views import Views, Wrapped, amount, best
 from wsclient.errors import (
     AuthenticationError,
     ConfigurationError,
@@ -203,7 +209,8 @@ from wsclient.stream.items import (
     Unhandled,
     Verb,
 )
-from wsclient.stream.timestamps import find_timestamp
+from wsclient.stream.timestamps import find_timestamp, nanoseconds
+from wsclient.views import Quote, Trade, TradeSide
 
 __all__ = [  # noqa: RUF022 - the base class, what it takes and returns, errors, helpers
     "Dialect",
@@ -235,15 +242,23 @@ __all__ = [  # noqa: RUF022 - the base class, what it takes and returns, errors,
     "BookUpdate",
     "Snapshot",
     "Levels",
+    "Views",
+    "Wrapped",
+    "Trade",
+    "Quote",
+    "TradeSide",
     "AuthenticationError",
     "ConfigurationError",
     "HandshakeRejected",
     "NotSupported",
     "Row",
     "levels",
+    "amount",
+    "best",
     "decoder",
     "find_timestamp",
     "from_base64",
+    "nanoseconds",
     "sign",
     "sign_in_base64",
 ]

@@ -13,8 +13,9 @@ from typing import Any, ClassVar
 from wsclient.dialect.books import BookFormat, missing
 from wsclient.dialect.routes import Routing
 from wsclient.dialect.values import Credentials, Limits, RestRequest
+from wsclient.dialect.views import Views, view
 from wsclient.errors import ConfigurationError, NotSupported
-from wsclient.messages import Message
+from wsclient.messages import Message, View
 from wsclient.stream.codec import decoder
 from wsclient.stream.items import DataFields, Heads, Item
 from wsclient.stream.timestamps import Path, find_timestamp
@@ -72,6 +73,8 @@ class Dialect(Routing):
         several
     ``book``
         the venue's order books (:class:`BookFormat`); None if it has none
+    ``views``
+        the venue's trades and quotes in plain fields (:class:`Views`)
     ``data_fields``, ``heads``, ``peek``
         for speed
     """
@@ -79,6 +82,7 @@ class Dialect(Routing):
     name: ClassVar[str] = "custom"
     limits: Limits = Limits()
     book: BookFormat | None = None
+    views: Views = Views()
     acknowledges: bool = True
     silence_timeout: float | None = None
     keepalive: tuple[Any, float] | None = None
@@ -240,6 +244,13 @@ class Dialect(Routing):
         here. An exception counts as None.
         """
         return find_timestamp(message.raw, self.timestamp_fields, message.item)
+
+    def view(self, message: Message, kind: View) -> Any:
+        """Return a plain view of a message, by :attr:`views`. No dialect needs to override it.
+
+        Raises InvalidMessage for a payload that :attr:`views` or :attr:`book` cannot read.
+        """
+        return view(self.name, self.views, self.book, message, kind)
 
     def identity(self, message: Message) -> Hashable:
         """Return what two connections have in common of a message that both of them bring.

@@ -25,11 +25,15 @@ Sources: ``web-socket-streams.md`` of binance/binance-spot-api-docs, unless anot
   ``limit`` is the number of levels; the default is the most that the venue gives.
 * The update whose ``u`` is the snapshot's ``lastUpdateId`` is dropped (developers.binance.com, "How
   to manage a local order book correctly"; seen on the wire).
+* ``m`` of ``aggTrade`` and ``trade`` is true if the buyer is the maker: then the aggressor sells.
+  ``T`` is the time of the trade. Sizes are in the base currency. A ``bookTicker`` and a ``ticker``
+  have the best bid and ask, the former without a time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any, ClassVar, Literal
 
 import msgspec
@@ -48,19 +52,26 @@ from wsclient.dialect import (
     LinkedMessage,
     Message,
     Notice,
+    Quote,
     Rejection,
     Reply,
     RestRequest,
     Row,
     Snapshot,
+    Trade,
+    TradeSide,
     Unhandled,
+    Views,
+    Wrapped,
     levels,
+    nanoseconds,
 )
 
 __all__ = [
     "KEY_LENGTH",
     "Binance",
     "BinanceBook",
+    "BinanceViews",
     "combined",
     "decode_changes",
     "kind_of",
@@ -133,10 +144,30 @@ class _WrappedTop(msgspec.Struct, gc=False):
     data: _Top
 
 
+class _Trade(msgspec.Struct, gc=False):
+    symbol: str = msgspec.field(name="s")
+    price: Decimal = msgspec.field(name="p")
+    size: Decimal = msgspec.field(name="q")
+    time: int = msgspec.field(name="T")
+    buyer_is_maker: bool = msgspec.field(name="m")
+    aggregate: int | None = msgspec.field(default=None, name="a")
+    id: int | None = msgspec.field(default=None, name="t")
+
+
+class _Ticker(msgspec.Struct, gc=False):
+    symbol: str = msgspec.field(name="s")
+    bid_price: Decimal = msgspec.field(name="b")
+    bid_size: Decimal = msgspec.field(name="B")
+    ask_price: Decimal = msgspec.field(name="a")
+    ask_size: Decimal = msgspec.field(name="A")
+
+
 _frame = msgspec.json.Decoder(_Frame).decode
 _update = msgspec.json.Decoder(_Update).decode
 decode_changes = msgspec.json.Decoder(_Wrapped).decode
 _top = msgspec.json.Decoder(_WrappedTop).decode
+_trade = msgspec.json.Decoder(Wrapped[_Trade]).decode
+_ticker = msgspec.json.Decoder(Wrapped[_Ticker]).decode
 
 
 class BinanceBook(BookFormat):
@@ -177,6 +208,37 @@ class BinanceBook(BookFormat):
         return Snapshot(book.sequence, levels(book.bids), levels(book.asks))
 
 
+class BinanceViews(Views):
+    """The plain views of Binance; ``tickers`` are the streams with the best bid and ask."""
+
+    def __init__(self, *tickers: str) -> None:
+        self._tickers = frozenset(tickers)
+
+    def trades(self, message: Message) -> list[Trade] | None:
+        kind = kind_of(message.channel)
+        if kind not in ("aggTrade", "trade"):
+            return None
+        row = _trade(message.raw).data
+        number = row.aggregate if kind == "aggTrade" else row.id
+        side: TradeSide = "sell" if row.buyer_is_maker else "buy"
+        time = nanoseconds(row.time)
+        return [
+            Trade(
+                row.symbol, row.price, row.size, side, None if number is None else str(number), time
+            )
+        ]
+
+    def quote(self, message: Message) -> Quote | None:
+        if kind_of(message.channel) not in self._tickers:
+            return None
+        row = _ticker(message.raw).data
+        return Quote(row.symbol, row.bid_price, row.bid_size, row.ask_price, row.ask_size)
+
+    def book_symbol(self, message: Message) -> str | None:
+        symbol, _, stream = message.channel.partition("@")
+        return symbol.upper() if stream.startswith("depth") else None
+
+
 class Binance(Dialect):
     """Dialect of Binance spot.
 
@@ -195,6 +257,7 @@ class Binance(Dialect):
     )
     timestamp_fields = (("data", "E"), ("data", 0, "E"))
     heads = Heads(_Head, ("stream", "event"), [("data.first", "data.last")])
+    views = BinanceViews("bookTicker", "!bookTicker", "ticker")
     takes_credentials = False
     #: Streams that the venue no longer sends, and what to use instead.
     retired: ClassVar[Mapping[str, str]] = {"!ticker@arr": "!miniTicker@arr"}

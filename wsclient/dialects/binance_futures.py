@@ -13,6 +13,8 @@ errors are those of spot: see the module ``binance``. What differs:
 * Messages of ``@depth`` name the ``u`` of the message before them, ``pu`` (seen on the wire).
 * The update whose ``u`` is the snapshot's ``lastUpdateId`` is applied (developers.binance.com, "How
   to manage a local order book correctly"; seen on the wire).
+* Sizes of USD-M are in the base currency, those of COIN-M in contracts. A ``ticker`` has no best
+  bid and ask here (seen on the wire).
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ from wsclient.dialects.binance import (
     KEY_LENGTH,
     Binance,
     BinanceBook,
+    BinanceViews,
     combined,
     decode_changes,
     kind_of,
@@ -97,6 +100,7 @@ class BinanceFutures(Binance):
         max_age=86_400.0 - 300.0,
     )
     retired: ClassVar[Mapping[str, str]] = {}
+    views = BinanceViews("bookTicker", "!bookTicker")
     heads = Binance.heads._replace(numbers=[("data.previous", "data.last")])
 
     def __init__(self, *, rest: str = "https://fapi.binance.com/fapi/v1/depth") -> None:

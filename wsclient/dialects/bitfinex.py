@@ -30,6 +30,13 @@ Sources, under docs.bitfinex.com/docs unless another is named:
   ``ws-general``); 5 connects in 15 s (page ``ws-auth``; this keeps within the 20 per minute of
   ``ws-public``). No limit of connections is documented.
 * Two connections give a channel different numbers, and number their frames independently.
+* A trade is sent twice, as ``te`` and then as ``tu``, with equal fields (seen on the wire): its
+  trades are those of ``te``. A positive amount was bought and a negative one sold, by the order
+  that caused the trade (page ``ws-public-trades``). Amounts are in the base currency. The sizes of
+  a ``ticker`` are sums over 25 levels, not those of the best bid and ask (page
+  ``rest-public-ticker``). The same channels of funding, whose symbols begin with ``f``, have other
+  fields, which are not read. That a price of ten digits in a book is the number of an order, of a
+  channel with ``prec="R0"``, is our assumption.
 * ``auth``, and the account's channel 0: page ``ws-auth``. The answer to it, and that frames of
   channel 0 carry a number of their own behind that of the connection: the client bitfinex-api-node.
 """
@@ -64,13 +71,17 @@ from wsclient.dialect import (
     Message,
     Notice,
     NotSupported,
+    Quote,
     Rejection,
     Reply,
+    Trade,
     Unhandled,
+    Views,
+    nanoseconds,
     sign,
 )
 
-__all__ = ["Bitfinex", "BitfinexBook"]
+__all__ = ["Bitfinex", "BitfinexBook", "BitfinexViews"]
 
 _SEQ_ALL, _OB_CHECKSUM = 65536, 131072
 #: Channels that are named by a key instead of a symbol.
@@ -84,6 +95,8 @@ _FULL = 10305
 _RESTARTS = 20051
 #: Number of levels per side in the checksum.
 _CHECKED = 25
+#: Numbers of orders are higher, and prices lower.
+_ORDER = 10**9
 
 _parts = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _integer = msgspec.json.Decoder(int, strict=True).decode
@@ -120,8 +133,24 @@ class _Row(msgspec.Struct, array_like=True, gc=False):
     amount: Decimal
 
 
+class _Trade(msgspec.Struct, array_like=True, gc=False):
+    id: int
+    time: int
+    amount: Decimal
+    price: Decimal
+
+
+class _Ticker(msgspec.Struct, array_like=True, gc=False):
+    bid_price: Decimal | None
+    bid_sizes: Decimal | None
+    ask_price: Decimal | None
+
+
 _row = msgspec.json.Decoder(_Row).decode
 _rows = msgspec.json.Decoder(list[_Row]).decode
+_trade = msgspec.json.Decoder(_Trade).decode
+_trades = msgspec.json.Decoder(list[_Trade]).decode
+_ticker = msgspec.json.Decoder(_Ticker).decode
 
 
 class BitfinexBook(BookFormat):
@@ -140,6 +169,8 @@ class BitfinexBook(BookFormat):
         bids: list[tuple[Decimal, Decimal]] = []
         asks: list[tuple[Decimal, Decimal]] = []
         for row in _rows(parts[1]) if is_snapshot else [_row(parts[1])]:
+            if row.price >= _ORDER:
+                raise ValueError("a list of orders, as of prec='R0', not an order book")
             side = bids if row.amount > 0 else asks
             side.append((row.price, row.amount.copy_abs() if row.count else Decimal(0)))
         return BookUpdate(is_snapshot, bids, asks)
@@ -155,6 +186,47 @@ class BitfinexBook(BookFormat):
         return checksum - 2**32 if checksum >= 2**31 else checksum
 
 
+class BitfinexViews(Views):
+    """The plain views of Bitfinex."""
+
+    def trades(self, message: Message) -> list[Trade] | None:
+        symbol = _symbol("trades", message)
+        if symbol is None or message.type not in ("te", "tu", "snapshot"):
+            return None
+        if message.type == "tu":
+            return []  # its ``te`` has come
+        parts = _parts(message.raw)
+        is_snapshot = message.type == "snapshot"
+        return [
+            Trade(
+                symbol,
+                row.price,
+                row.amount.copy_abs(),
+                "buy" if row.amount > 0 else "sell",
+                str(row.id),
+                nanoseconds(row.time),
+                is_snapshot,
+            )
+            for row in (_trades(parts[1]) if is_snapshot else [_trade(parts[2])])
+        ]
+
+    def quote(self, message: Message) -> Quote | None:
+        symbol = _symbol("ticker", message)
+        if symbol is None or message.type != "update":
+            return None
+        ticker = _ticker(_parts(message.raw)[1])
+        return Quote(symbol, ticker.bid_price, None, ticker.ask_price, None)
+
+    def book_symbol(self, message: Message) -> str | None:
+        return _symbol("book", message)
+
+
+def _symbol(name: str, message: Message) -> str | None:
+    """Return the symbol of a channel of this name; None for another channel, and for funding."""
+    found, _, symbol = message.channel.partition(":")
+    return symbol if found == name and symbol.startswith("t") else None
+
+
 class Bitfinex(Dialect):
     """Dialect of Bitfinex, API v2.
 
@@ -164,6 +236,7 @@ class Bitfinex(Dialect):
 
     name: ClassVar[str] = "bitfinex"
     book = BitfinexBook()
+    views = BitfinexViews()
     quiet_channels = ("status:liq:",)
     limits = Limits(channels_per_connection=25, connects=(5, 15.0))
     silence_timeout = 45.0

@@ -37,11 +37,17 @@ Sources, under bybit-exchange.github.io/docs/v5:
 * ``u`` rises by 1 per message in the history that Bybit publishes. Its documentation does not
   promise this: hence ``sequenced``. Nor does it say that two connections have the same ``u``, so it
   is compared within one connection only.
+* ``S`` of ``publicTrade`` is the side of the taker, and ``type`` is always ``snapshot`` (page
+  ``websocket/public/trade``). Sizes are in the base currency, on inverse in contracts of one USD.
+  ``tickers`` of linear, inverse and option have the best bid and ask, those of spot have not. A
+  delta leaves out what has not changed: one without all four numbers is no quote (page
+  ``websocket/public/ticker``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any, ClassVar, Literal
 
 import msgspec
@@ -63,17 +69,26 @@ from wsclient.dialect import (
     LoginRefused,
     Message,
     Notice,
+    Quote,
     Rejection,
     RouteAddresses,
     Row,
+    Trade,
+    TradeSide,
     Unhandled,
+    Views,
+    Wrapped,
+    amount,
+    best,
     levels,
+    nanoseconds,
     sign,
 )
 
-__all__ = ["Bybit", "BybitBook"]
+__all__ = ["Bybit", "BybitBook", "BybitViews"]
 
 _RESTARTED = 1
+_SIDES: Mapping[str, TradeSide] = {"Buy": "buy", "Sell": "sell"}
 #: The routes, and the ends of their addresses.
 _ROUTES = RouteAddresses(
     {
@@ -179,7 +194,32 @@ class _BookFrame(msgspec.Struct, gc=False):
     data: _Book
 
 
+class _Trade(msgspec.Struct, gc=False):
+    s: str
+    S: Literal["Buy", "Sell"]
+    p: Decimal
+    v: Decimal
+    i: str
+    T: int
+
+
+class _Ticker(msgspec.Struct, gc=False):
+    """A ticker of linear and inverse, or one of option, which has other names."""
+
+    symbol: str
+    bid1Price: str | None = None
+    bid1Size: str | None = None
+    ask1Price: str | None = None
+    ask1Size: str | None = None
+    bidPrice: str | None = None
+    bidSize: str | None = None
+    askPrice: str | None = None
+    askSize: str | None = None
+
+
 _head = msgspec.json.Decoder(_Head).decode
+_trades = msgspec.json.Decoder(Wrapped[list[_Trade]]).decode
+_ticker = msgspec.json.Decoder(Wrapped[_Ticker]).decode
 _book = msgspec.json.Decoder(_BookFrame).decode
 
 
@@ -201,6 +241,45 @@ class BybitBook(BookFormat):
         return BookUpdate(is_snapshot, levels(frame.data.b), levels(frame.data.a))
 
 
+class BybitViews(Views):
+    """The plain views of Bybit."""
+
+    def trades(self, message: Message) -> list[Trade] | None:
+        if _topic(message)[0] != "publicTrade":
+            return None
+        return [
+            Trade(row.s, row.p, row.v, _SIDES[row.S], row.i, nanoseconds(row.T))
+            for row in _trades(message.raw).data
+        ]
+
+    def quote(self, message: Message) -> Quote | None:
+        topic = _topic(message)
+        if topic[:2] == ("orderbook", "1") and message.type == "snapshot":
+            book = _book(message.raw).data
+            return Quote(topic[2], *best(book.b), *best(book.a))
+        if topic[0] != "tickers":
+            return None
+        row = _ticker(message.raw).data
+        future = row.bid1Price, row.bid1Size, row.ask1Price, row.ask1Size
+        numbers = future if any(future) else (row.bidPrice, row.bidSize, row.askPrice, row.askSize)
+        if None in numbers:
+            return None
+        bid_price, bid_size, ask_price, ask_size = map(amount, numbers)
+        return Quote(row.symbol, bid_price, bid_size, ask_price, ask_size)
+
+    def book_symbol(self, message: Message) -> str | None:
+        kind, _, symbol = _topic(message)
+        return symbol if kind == "orderbook" else None
+
+
+def _topic(message: Message) -> tuple[str, str, str]:
+    """Return the parts of a channel's name: its kind, the depth of a book, and the rest."""
+    name = message.channel.rpartition(":")[2]
+    kind, _, rest = name.partition(".")
+    depth, _, symbol = rest.partition(".")
+    return kind, depth, symbol
+
+
 class Bybit(Dialect):
     """Dialect of Bybit v5.
 
@@ -210,6 +289,7 @@ class Bybit(Dialect):
 
     name: ClassVar[str] = "bybit"
     book = BybitBook()
+    views = BybitViews()
     limits = Limits(
         channels_per_message=10,
         channels_per_connection=500,

@@ -20,6 +20,9 @@ Sources, under docs.cdp.coinbase.com/exchange/websocket-feed:
   ``overview``): on ``ticker`` and ``matches`` it jumps. The ``trade_id`` of a trade rises by 1 on
   ``matches``, from ``last_match`` on (seen on the wire). ``level2`` has no number; the venue
   guarantees delivery.
+* ``side`` of a match is the side of the maker (page ``channels``), so the aggressor's is the other
+  one. ``last_match`` is the last match before the subscribe. Sizes are in the base currency. The
+  sizes of the best bid and ask in a ``ticker`` are younger than the recordings.
 * 8 connects and 100 messages per second, both per IP address, so that all connections share them;
   10 subscriptions of a product on a channel per account, all connections together (page
   ``rate-limits``). No limit of channels per connection or of connections is documented. The client
@@ -47,16 +50,21 @@ from wsclient.dialect import (
     Limits,
     Message,
     Notice,
+    Quote,
     Rejection,
     Row,
     SubscribedChannels,
+    Trade,
     Unhandled,
+    Views,
+    amount,
     from_base64,
     levels,
+    nanoseconds,
     sign_in_base64,
 )
 
-__all__ = ["CoinbaseExchange", "CoinbaseExchangeBook"]
+__all__ = ["CoinbaseExchange", "CoinbaseExchangeBook", "CoinbaseExchangeViews"]
 
 _FULL = ("received", "open", "done", "change", "activate")
 #: Errors after which the venue closes the connection; they answer no request.
@@ -94,7 +102,26 @@ class _Update(msgspec.Struct, tag="l2update", gc=False):
     changes: list[_Change]
 
 
+class _Match(msgspec.Struct, gc=False):
+    product_id: str
+    trade_id: int
+    side: Literal["buy", "sell"]
+    price: Decimal
+    size: Decimal
+    time: str
+
+
+class _Ticker(msgspec.Struct, gc=False):
+    product_id: str
+    best_bid: str
+    best_ask: str
+    best_bid_size: str | None = None
+    best_ask_size: str | None = None
+
+
 _head = msgspec.json.Decoder(_Head).decode
+_match = msgspec.json.Decoder(_Match).decode
+_ticker = msgspec.json.Decoder(_Ticker).decode
 _book = msgspec.json.Decoder(_Snapshot | _Update).decode
 
 
@@ -118,6 +145,37 @@ class CoinbaseExchangeBook(BookFormat):
         return BookUpdate(False, bids, asks)
 
 
+class CoinbaseExchangeViews(Views):
+    """The plain views of Coinbase Exchange."""
+
+    def trades(self, message: Message) -> list[Trade] | None:
+        if message.type not in ("match", "last_match"):
+            return None
+        row = _match(message.raw)
+        return [
+            Trade(
+                row.product_id,
+                row.price,
+                row.size,
+                "sell" if row.side == "buy" else "buy",
+                str(row.trade_id),
+                nanoseconds(row.time),
+                message.type == "last_match",
+            )
+        ]
+
+    def quote(self, message: Message) -> Quote | None:
+        if message.type != "ticker":
+            return None
+        row = _ticker(message.raw)
+        bid, ask = amount(row.best_bid), amount(row.best_ask)
+        return Quote(row.product_id, bid, amount(row.best_bid_size), ask, amount(row.best_ask_size))
+
+    def book_symbol(self, message: Message) -> str | None:
+        is_book = message.type in ("snapshot", "l2update")
+        return message.channel.partition(":")[2] if is_book else None
+
+
 class CoinbaseExchange(Dialect):
     """Dialect of Coinbase Exchange.
 
@@ -133,6 +191,7 @@ class CoinbaseExchange(Dialect):
     quiet_channels = ("auctionfeed", "balance", "rfq_matches", "user")
     limits = Limits(channels_per_message=100, messages_per_second=50.0, connects=(8, 1.0))
     timestamp_fields = (("time",),)
+    views = CoinbaseExchangeViews()
     heads = Heads(_Head, ("type", "product_id"), [("trade_id",), ("sequence",)])
 
     def __init__(self, *, book: str = "level2_batch", trades: str = "matches") -> None:

@@ -21,6 +21,10 @@ Sources: pages of docs.deribit.com, unless another is named.
   ``public-subscribe``), which is counted per account, or per IP address without a login: while two
   connections subscribe at once, Deribit may refuse some. No limit of channels per connection is
   documented.
+* ``direction`` of a trade is the side of the aggressor (the clients nautilus_trader and OpenBB). An
+  ``amount`` is in USD for inverse futures and perpetuals, else in the base currency (page
+  ``subscriptions/trades``). A ``ticker`` and a ``quote`` have the best bid and ask; where there is
+  none, its price and amount are 0 (seen on the wire).
 * ``private/subscribe`` for ``user.`` channels is not confirmed. 250 channels per message are our
   choice: a message with many more was refused as too large (seen on the wire: issue 439 of
   tmatic-trading/crypto-platform). ``limits`` sets another number.
@@ -50,15 +54,19 @@ from wsclient.dialect import (
     LoginRefused,
     Message,
     Notice,
+    Quote,
     Rejection,
     Reply,
     Respond,
     Row,
+    Trade,
     Unhandled,
+    Views,
     levels,
+    nanoseconds,
 )
 
-__all__ = ["Deribit", "DeribitBook"]
+__all__ = ["Deribit", "DeribitBook", "DeribitViews"]
 
 #: ``too_many_requests`` is no refusal of a login: the login then times out and is retried later.
 _TOO_MANY = 10028
@@ -113,7 +121,26 @@ class _GroupedBook(msgspec.Struct, gc=False):
     asks: list[Row]
 
 
+class _Trade(msgspec.Struct, gc=False):
+    instrument_name: str
+    trade_id: str
+    direction: Literal["buy", "sell"]
+    price: Decimal
+    amount: Decimal
+    timestamp: int
+
+
+class _Ticker(msgspec.Struct, gc=False):
+    instrument_name: str
+    best_bid_price: Decimal | None
+    best_bid_amount: Decimal | None
+    best_ask_price: Decimal | None
+    best_ask_amount: Decimal | None
+
+
 _push = msgspec.json.Decoder(_Push).decode
+_trades = msgspec.json.Decoder(list[_Trade]).decode
+_ticker = msgspec.json.Decoder(_Ticker).decode
 _book_head = msgspec.json.Decoder(_BookHead).decode
 _book = msgspec.json.Decoder(_Book).decode
 _grouped_book = msgspec.json.Decoder(_GroupedBook).decode
@@ -140,6 +167,41 @@ class DeribitBook(BookFormat):
         return BookUpdate(message.type == "snapshot", _levels(book.bids), _levels(book.asks))
 
 
+class DeribitViews(Views):
+    """The plain views of Deribit."""
+
+    def trades(self, message: Message) -> list[Trade] | None:
+        if not message.channel.startswith("trades."):
+            return None
+        return [
+            Trade(
+                row.instrument_name,
+                row.price,
+                row.amount,
+                row.direction,
+                row.trade_id,
+                nanoseconds(row.timestamp),
+            )
+            for row in _trades(_push(message.raw).params.data)
+        ]
+
+    def quote(self, message: Message) -> Quote | None:
+        if not message.channel.startswith(("quote.", "ticker.")):
+            return None
+        row = _ticker(_push(message.raw).params.data)
+        return Quote(
+            row.instrument_name,
+            row.best_bid_price,
+            row.best_bid_amount,
+            row.best_ask_price,
+            row.best_ask_amount,
+        )
+
+    def book_symbol(self, message: Message) -> str | None:
+        kind, _, rest = message.channel.partition(".")
+        return rest.partition(".")[0] if kind == "book" else None
+
+
 class Deribit(Dialect):
     """Dialect of Deribit.
 
@@ -152,6 +214,7 @@ class Deribit(Dialect):
 
     name: ClassVar[str] = "deribit"
     book = DeribitBook()
+    views = DeribitViews()
     #: Private channels, block trades, and states that seldom change.
     quiet_channels = (
         "announcements",

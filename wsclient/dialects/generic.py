@@ -65,6 +65,7 @@ class Generic(Dialect):
     """
 
     name: ClassVar[str] = "generic"
+    _routes: RouteAddresses | None = None
 
     def __init__(
         self,

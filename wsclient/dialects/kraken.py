@@ -22,6 +22,8 @@ Sources, under docs.kraken.com/api/docs/websocket-v2:
 * Book messages carry no sequence number, but a checksum of the ten best levels of each side, asks
   first: the CRC32 of the digits of price and size, without the point and leading zeros. No removal
   is sent for levels that fall out of the subscribed depth (guide ``book-checksum-v2``).
+* ``side`` of a trade is that of the taker (page ``trade``). Sizes are in the base currency. A
+  snapshot has the last trades before the subscribe; an update of ``ticker`` has all fields.
 * About 150 connects in a rolling 10 minutes per IP address; the hosts of the routes, and the beta
   hosts of ``public`` and ``auth`` (guide ``spot-ws-intro``). 200 symbols of ``level3`` per
   connection (page ``level3``, which also names its host). No other limit of channels, of
@@ -39,7 +41,7 @@ from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from itertools import islice
 from operator import attrgetter
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 from zlib import crc32
 
 import msgspec
@@ -60,17 +62,22 @@ from wsclient.dialect import (
     Limits,
     Message,
     Notice,
+    Quote,
     Rejection,
     Reply,
     RestRequest,
     RouteAddresses,
+    Trade,
     Unhandled,
+    Views,
+    Wrapped,
     find_timestamp,
     from_base64,
+    nanoseconds,
     sign_in_base64,
 )
 
-__all__ = ["Kraken", "KrakenBook"]
+__all__ = ["Kraken", "KrakenBook", "KrakenViews"]
 
 _FILTERED = frozenset({"heartbeat", "status"})
 #: Channels that are subscribed to by symbol; any other carries all symbols.
@@ -153,7 +160,27 @@ class _BookFrame(msgspec.Struct, gc=False):
     data: list[_Book]
 
 
+class _Trade(msgspec.Struct, gc=False):
+    symbol: str
+    side: Literal["buy", "sell"]
+    price: Decimal
+    qty: Decimal
+    trade_id: int
+    timestamp: str
+
+
+class _Ticker(msgspec.Struct, gc=False):
+    symbol: str
+    bid: Decimal
+    bid_qty: Decimal
+    ask: Decimal
+    ask_qty: Decimal
+
+
 _book_frame = msgspec.json.Decoder(_BookFrame).decode
+_rows = msgspec.json.Decoder(Wrapped[list[msgspec.Raw]]).decode
+_trade = msgspec.json.Decoder(_Trade).decode
+_ticker = msgspec.json.Decoder(_Ticker).decode
 
 
 class KrakenBook(BookFormat):
@@ -186,6 +213,30 @@ class KrakenBook(BookFormat):
         return crc32("".join(digits).encode())
 
 
+class KrakenViews(Views):
+    """The plain views of Kraken; a message is one row of a frame."""
+
+    def trades(self, message: Message) -> list[Trade] | None:
+        if message.channel.partition(":")[0] != "trade":
+            return None
+        if message.item is None:
+            return []  # a frame without rows
+        row = _trade(_rows(message.raw).data[message.item])
+        time, is_snapshot = nanoseconds(row.timestamp), message.type == "snapshot"
+        number = str(row.trade_id)
+        return [Trade(row.symbol, row.price, row.qty, row.side, number, time, is_snapshot)]
+
+    def quote(self, message: Message) -> Quote | None:
+        if message.channel.partition(":")[0] != "ticker" or message.item is None:
+            return None
+        row = _ticker(_rows(message.raw).data[message.item])
+        return Quote(row.symbol, row.bid, row.bid_qty, row.ask, row.ask_qty)
+
+    def book_symbol(self, message: Message) -> str | None:
+        name, _, symbol = message.channel.partition(":")
+        return symbol if name == "book" else None
+
+
 class Kraken(Dialect):
     """Dialect of Kraken spot, API v2.
 
@@ -198,6 +249,7 @@ class Kraken(Dialect):
 
     name: ClassVar[str] = "kraken"
     book = KrakenBook()
+    views = KrakenViews()
     quiet_channels = ("balances", "executions")
     limits = Limits(channels_per_message=100, connects=(150, 600.0))
     silence_timeout = 15.0

@@ -23,6 +23,9 @@ Sources: ``index.html.md`` of Kucoin/kucoin-api-docs, unless another is named.
 * An order book begins with a snapshot by REST. Rows that the snapshot contains already may be
   applied again with the rest of their message, in the order of their numbers: sizes are absolute,
   and a message has all changes of its range, so the state after its last number is the same.
+* The side of a trade is that of the taker ("Get Trade Histories", by REST; in the stream it agrees
+  with the best bid and ask: seen on the wire). Sizes are in the base currency. In
+  ``/market/ticker:all`` the subject is the symbol ("All Symbols Ticker").
 """
 
 from __future__ import annotations
@@ -52,16 +55,21 @@ from wsclient.dialect import (
     LoginAccepted,
     Message,
     Notice,
+    Quote,
     Rejection,
     RestRequest,
     Row,
     Snapshot,
+    Trade,
     Unhandled,
+    Views,
+    Wrapped,
     levels,
+    nanoseconds,
     sign_in_base64,
 )
 
-__all__ = ["Kucoin", "KucoinBook"]
+__all__ = ["Kucoin", "KucoinBook", "KucoinViews"]
 
 _BOOK = "/market/level2:"
 _PRIVATE = (
@@ -141,7 +149,25 @@ class _Bullet(msgspec.Struct, gc=False):
     servers: list[_Server] = msgspec.field(name="instanceServers")
 
 
+class _Trade(msgspec.Struct, gc=False):
+    symbol: str
+    side: Literal["buy", "sell"]
+    price: Decimal
+    size: Decimal
+    tradeId: str
+    time: str
+
+
+class _Ticker(msgspec.Struct, gc=False):
+    bestBid: Decimal | None
+    bestBidSize: Decimal | None
+    bestAsk: Decimal | None
+    bestAskSize: Decimal | None
+
+
 _frame = msgspec.json.Decoder(_Frame).decode
+_trade = msgspec.json.Decoder(Wrapped[_Trade]).decode
+_ticker = msgspec.json.Decoder(Wrapped[_Ticker]).decode
 _range = msgspec.json.Decoder(_Range).decode
 _update = msgspec.json.Decoder(_Update, strict=False).decode
 
@@ -170,6 +196,29 @@ class KucoinBook(BookFormat):
         return Snapshot(book.sequence, levels(book.bids), levels(book.asks))
 
 
+class KucoinViews(Views):
+    """The plain views of KuCoin."""
+
+    def trades(self, message: Message) -> list[Trade] | None:
+        if not message.channel.startswith("/market/match:") or message.type != "trade.l3match":
+            return None
+        row = _trade(message.raw).data
+        time = nanoseconds(row.time)
+        return [Trade(row.symbol, row.price, row.size, row.side, row.tradeId, time)]
+
+    def quote(self, message: Message) -> Quote | None:
+        topic, _, symbol = message.channel.partition(":")
+        if topic != "/market/ticker":
+            return None
+        row = _ticker(message.raw).data
+        symbol = message.type if symbol == "all" else symbol
+        return Quote(symbol, row.bestBid, row.bestBidSize, row.bestAsk, row.bestAskSize)
+
+    def book_symbol(self, message: Message) -> str | None:
+        is_book = message.channel.startswith(_BOOK) and message.type == "trade.l2update"
+        return message.channel.removeprefix(_BOOK) if is_book else None
+
+
 class Kucoin(Dialect):
     """Dialect of KuCoin spot.
 
@@ -182,6 +231,7 @@ class Kucoin(Dialect):
     """
 
     name: ClassVar[str] = "kucoin"
+    views = KucoinViews()
     quiet_channels = (*_PRIVATE, "/contract/announcement")
     limits = Limits(
         channels_per_message=100,

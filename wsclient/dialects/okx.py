@@ -37,6 +37,8 @@ Sources, in OKX's API guide (www.okx.com/docs-v5/en), section "WebSocket" unless
   channel"). Older recordings have neither.
 * ``channel-conn-count-error`` follows the ack of a private channel that 30 connections have
   already: the venue then ends the channel ("Connection count limit").
+* ``side`` of a trade is that of the taker ("Trades channel"). Sizes are in the base currency for
+  spot, else in contracts. A best bid or ask that is not there is empty (seen on the wire).
 * ``checksum`` is deprecated and fixed at 0; it was a CRC32 before ("Order book channel").
 """
 
@@ -45,6 +47,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from itertools import islice, zip_longest
 from typing import Any, ClassVar, Literal
 
@@ -69,16 +72,23 @@ from wsclient.dialect import (
     LoginRefused,
     Message,
     Notice,
+    Quote,
     Rejection,
     RouteAddresses,
     Row,
+    Trade,
     Unhandled,
     Verb,
+    Views,
+    Wrapped,
+    amount,
+    best,
     levels,
+    nanoseconds,
     sign_in_base64,
 )
 
-__all__ = ["OKX", "OKXBook"]
+__all__ = ["OKX", "OKXBook", "OKXViews"]
 
 #: Wrong timestamp, key, signature, whole login, passphrase; unknown key.
 _LOGIN_CODES = frozenset({"60004", "60005", "60006", "60007", "60009", "60024", "60031"})
@@ -229,7 +239,26 @@ class _BookFrame(msgspec.Struct, gc=False):
     action: Literal["snapshot", "update"] | None = None
 
 
+class _Trade(msgspec.Struct, gc=False):
+    instId: str
+    tradeId: str
+    px: Decimal
+    sz: Decimal
+    side: Literal["buy", "sell"]
+    ts: str
+
+
+class _Ticker(msgspec.Struct, gc=False):
+    instId: str
+    bidPx: str
+    bidSz: str
+    askPx: str
+    askSz: str
+
+
 _head = msgspec.json.Decoder(_Head).decode
+_trades = msgspec.json.Decoder(Wrapped[list[_Trade]]).decode
+_ticker = msgspec.json.Decoder(Wrapped[tuple[_Ticker]]).decode
 _book = msgspec.json.Decoder(_BookFrame).decode
 
 
@@ -264,6 +293,33 @@ class OKXBook(BookFormat):
         return unsigned - (unsigned >> 31 << 32)
 
 
+class OKXViews(Views):
+    """The plain views of OKX."""
+
+    def trades(self, message: Message) -> list[Trade] | None:
+        if message.channel.partition(":")[0] not in ("trades", "trades-all", "option-trades"):
+            return None
+        return [
+            Trade(row.instId, row.px, row.sz, row.side, row.tradeId, nanoseconds(row.ts))
+            for row in _trades(message.raw).data
+        ]
+
+    def quote(self, message: Message) -> Quote | None:
+        name, _, symbol = message.channel.partition(":")
+        if name == "bbo-tbt":
+            (book,) = _book(message.raw).data
+            return Quote(symbol, *best(book.bids), *best(book.asks))
+        if name != "tickers":
+            return None
+        (row,) = _ticker(message.raw).data
+        bid, ask = amount(row.bidPx), amount(row.askPx)
+        return Quote(row.instId, bid, amount(row.bidSz), ask, amount(row.askSz))
+
+    def book_symbol(self, message: Message) -> str | None:
+        name, _, symbol = message.channel.partition(":")
+        return symbol if name.removeprefix("sprd-").startswith(("books", "bbo-tbt")) else None
+
+
 class OKX(Dialect):
     """Dialect of OKX v5.
 
@@ -273,6 +329,7 @@ class OKX(Dialect):
 
     name: ClassVar[str] = "okx"
     book = OKXBook()
+    views = OKXViews()
     limits = Limits(channels_per_message=50, channels_per_connection=500, connects=(3, 1.0))
     keepalive = ("ping", 20.0)
     silence_timeout = 30.0

@@ -78,7 +78,7 @@ class Common(ABC):
         )
         self.emit = self.event_hub.emit
         self.routes = RouteFinder(
-            dialect, url, log.venue, has_credentials=options.credentials is not None
+            dialect, url, log.venue, sources.mask, has_credentials=options.credentials is not None
         )
         self.supervisor = Supervisor(
             dialect,

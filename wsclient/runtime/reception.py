@@ -220,8 +220,9 @@ class Reception:
             for index, entry in enumerate(entries):
                 if isinstance(entry, Message):
                     try:
-                        identities[index] = identity = self._core.dialect.identity(entry)
+                        identity = self._core.dialect.identity(entry)
                         hash(identity)
+                        identities[index] = identity if identity == identity else None
                     except BaseException:  # noqa: BLE001 - also SystemExit: it equals no other
                         identities[index] = None
         return identities

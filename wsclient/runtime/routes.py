@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from wsclient.checks import check_whole
 from wsclient.dialect.base import Dialect
 from wsclient.errors import ConfigurationError
 from wsclient.runtime.budgets import budget_of
@@ -30,10 +31,12 @@ class RouteFinder:
         dialect: Dialect,
         url: str | None,
         where: str,
+        mask: Callable[[str], str] = str,
         *,
         has_credentials: bool,
     ) -> None:
         self._dialect = dialect
+        self._mask = mask
         self._url = url
         self._where = where
         self._has_credentials = has_credentials
@@ -46,14 +49,12 @@ class RouteFinder:
     def default(self) -> str:
         """Return the default route. Raises what the dialect raises."""
         route = "" if self._url is None else self._dialect.default_route(self._url)
-        self._learn(route)
-        return route
+        return self._learn(route)
 
     def of_request(self, payload: Any) -> str:
         """Return the route of a caller's message. Raises what the dialect raises."""
         route = "" if self._url is None else self._dialect.request_route(payload, self._url)
-        self._learn(route)
-        return route
+        return self._learn(route)
 
     def of(self, channels: Iterable[str], options: Mapping[str, Any]) -> dict[str, ChannelRoute]:
         """Return how each channel is reached; ``options`` are those of the subscribe."""
@@ -62,20 +63,27 @@ class RouteFinder:
     def _of(self, channel: str, options: Mapping[str, Any]) -> ChannelRoute:
         try:
             dialect = self._dialect
-            wire = dialect.wire_name(channel)
+            wire = _plain("wire_name", dialect.wire_name(channel))
             if not self._has_credentials and dialect.needs_credentials(wire, options):
                 return ChannelRoute("", wire, "it needs credentials, and the client has none")
             route = "" if self._url is None else dialect.route(channel, self._url)
-            self._learn(route)
+            route = self._learn(route)
+        except KeyboardInterrupt:
+            raise  # this is the caller's thread
         except ConfigurationError as error:
-            return ChannelRoute("", channel, one_line(str(error)))
+            return self._refusal(channel, str(error))
         except BaseException as error:  # noqa: BLE001 - SystemExit too: only this channel fails
-            return ChannelRoute("", channel, one_line(f"{type(error).__name__}: {text_of(error)}"))
+            return self._refusal(channel, f"{type(error).__name__}: {text_of(error)}")
         return ChannelRoute(route, wire)
 
-    def _learn(self, route: str) -> None:
+    def _refusal(self, channel: str, why: str) -> ChannelRoute:
+        return ChannelRoute("", channel, one_line(self._mask(why)))  # it may name the address
+
+    def _learn(self, route: str) -> str:
+        """Ask once about a route. Return its name as plain text."""
+        route = _plain("route", route)
         if route in self._addresses:
-            return
+            return route
         limit = self._dialect.limits.connects
         where = self._where
         budget: Connects | None = None if limit is None else Budget(*limit)
@@ -86,9 +94,12 @@ class RouteFinder:
                 budget = budget_of(where, *limit)
             if route != self._dialect.default_route(self._url):
                 where += f" (route {route!r})"
+        room = self._dialect.room(route)
+        check_whole(f"room({route!r})", room, 1, or_none=True)
         self._budgets[route] = budget
-        self._rooms[route] = self._dialect.room(route)
+        self._rooms[route] = room
         self._addresses[route] = where
+        return route
 
     def where(self, route: str) -> str:
         """Return the address of a known route, for errors."""
@@ -101,3 +112,10 @@ class RouteFinder:
     def connects(self, route: str) -> Connects | None:
         """Return the rate limit of attempts on a known route, None for no limit."""
         return self._budgets.get(route)
+
+
+def _plain(what: str, name: str) -> str:
+    """Return a dialect's name as plain text: under the lock, that runs none of its code."""
+    if not isinstance(name, str):
+        raise TypeError(f"the dialect's {what}() must be text, not {type(name).__name__}")
+    return str.__str__(name)

@@ -243,8 +243,9 @@ class Connection:
         is_first = self._report_state(f"connection {self.id}", self.id)
         place = "" if is_first else str(self.slot.key)
         self._output.notify(Connected, self.slot.attempts, place, connection_id=self.id)
+        max_age, is_first = self._dialect.limits.max_age, not self.slot.is_established
+        self.lifetime.opened(self.opened_at, max_age, is_first=is_first)
         self.slot.opened()
-        self.lifetime.opened(self.opened_at, self._dialect.limits.max_age)
         self.subscribe(self._restored())
 
     def subscribe(self, entries: Iterable[WantedChannel]) -> None:

@@ -20,6 +20,9 @@ MAX_JITTER = 10.0
 ROTATION_TIME = 60.0
 #: How long (s) a connection is kept at least beside its successor, unless all is proven earlier.
 OVERLAP_TIME = 30.0
+#: The least life (s) of a connection that follows another one, whatever the venue announces. Else a
+#: venue that announces the end of each connection would make the client connect at any rate.
+LEAST_LIFE = 5.0
 
 
 class Lifetime:
@@ -29,15 +32,25 @@ class Lifetime:
     connections at the same moment.
     """
 
-    __slots__ = ("_random", "ends_at", "rotate_at")
+    __slots__ = ("_not_before", "_random", "_share", "ends_at", "rotate_at")
 
     def __init__(self, random: Callable[[], float]) -> None:
         self._random = random
+        #: No announcement makes it end before this time.
+        self._not_before = -INF
+        #: Where this one is in the time over which replacements are spread (0 to 1); None before an
+        #: announcement.
+        self._share: float | None = None
         #: When a successor is due, and when this connection ends; ``inf`` for never.
         self.rotate_at = self.ends_at = INF
 
-    def opened(self, at: float, max_age: float | None) -> None:
-        """Note that the connection was opened, and the venue's maximum age (s), None for none."""
+    def opened(self, at: float, max_age: float | None, *, is_first: bool = True) -> None:
+        """Note that the connection was opened, and the venue's maximum age (s), None for none.
+
+        ``is_first``: no other one was open in its slot before.
+        """
+        if not is_first:
+            self._not_before = at + LEAST_LIFE
         if max_age is not None:
             ends_at = at + max_age
             early = min(LEAD, max_age / 4) + JITTER * max_age * self._random()
@@ -46,7 +59,12 @@ class Lifetime:
     def announced(self, within: float | None, now: float) -> None:
         """Note that the venue has announced its end, ``within`` a time (s), None if not stated."""
         left = ENDING_WITHIN if within is None else within
-        self._end_by(now + left, now + min(MAX_JITTER, left / 4) * self._random())
+        if self._share is None:  # drawn once: else the lowest of many draws would count
+            self._share = self._random()
+        begin = max(now, self._not_before)
+        self._end_by(
+            max(now + left, self._not_before), begin + min(MAX_JITTER, left / 4) * self._share
+        )
 
     def rotate(self, now: float, within: float = ROTATION_TIME) -> None:
         """Note that a successor is due now, and that it ends within a time (s)."""
@@ -54,7 +72,8 @@ class Lifetime:
 
     def overlaps(self, now: float) -> None:
         """Note that a successor is open, and needs some time to prove that it can take over."""
-        self.ends_at = max(self.ends_at, now + OVERLAP_TIME)
+        self._not_before = now + OVERLAP_TIME
+        self.ends_at = max(self.ends_at, self._not_before)
 
     def _end_by(self, ends_at: float, rotate_at: float) -> None:
         self.ends_at = min(self.ends_at, ends_at)

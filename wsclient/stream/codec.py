@@ -19,14 +19,19 @@ import re
 from collections.abc import Callable
 from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, ROUND_HALF_EVEN, Context, Decimal
 from functools import lru_cache, partial
-from typing import Any
+from importlib import import_module
+from operator import attrgetter
+from typing import Any, NamedTuple
 
 import msgspec
 
-from wsclient.messages import Message
+from wsclient.errors import NotSupported
+from wsclient.messages import Message, View
+from wsclient.text import why
 
 __all__ = [
     "Decoded",
+    "Origin",
     "PlainDecoder",
     "decode_flat",
     "decoder",
@@ -171,17 +176,54 @@ def decode_flat(raw: bytes, decode: Callable[[bytes], Any]) -> Any:
     return into[0]
 
 
+class Origin(NamedTuple):
+    """The dialect of a message, by its name and, if known, the place of its class."""
+
+    venue: str
+    module: str = ""
+    name: str = ""
+
+    @classmethod
+    def of(cls, dialect: Any) -> Origin:
+        kind = type(dialect)
+        return cls(str(dialect.name), kind.__module__, kind.__qualname__)
+
+    def view(self, message: Message, kind: View) -> Any:
+        """Return a plain view of a message, by a dialect made here.
+
+        Raises NotSupported if the dialect cannot be made.
+        """
+        return _made(self).view(message, kind)
+
+
+@lru_cache(64)
+def _made(origin: Origin) -> Any:
+    if not origin.name:
+        raise NotSupported(
+            f"plain views of a message from an envelope need its dialect, {origin.venue!r}: pass "
+            "an object of it to Envelope.message()"
+        )
+    try:
+        return attrgetter(origin.name)(import_module(origin.module))()
+    except Exception as error:
+        raise NotSupported(
+            f"plain views of a message that was pickled or copied need the class of its dialect, "
+            f"but {origin.module}.{origin.name} cannot be made in this process ({why(error)})"
+        ) from error
+
+
 class PlainDecoder:
     """Decodes messages as JSON without a dialect or a client; works in another process."""
 
-    def __init__(self, decimal: bool = False) -> None:
+    def __init__(self, decimal: bool = False, origin: Origin | None = None) -> None:
         self.decimal = decimal
+        self._origin = origin
         self.decode = decoder(decimal)
         self._decode_leniently = lenient_decoder(decimal)
         self._typed: dict[Any, Callable[[bytes], Any]] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return plain_decoder, (self.decimal,)
+        return plain_decoder, (self.decimal, self._origin)
 
     def decode_all(self, raw: bytes) -> Any:
         """Decode a payload that passes a peek.
@@ -225,15 +267,24 @@ class PlainDecoder:
     def time(self, message: Message) -> None:
         """Return None: the payload alone does not determine where the venue's time is."""
 
+    @property
+    def venue(self) -> str | None:
+        """The name of the dialect, None if it is not known."""
+        return None if self._origin is None else self._origin.venue
+
+    def view(self, message: Message, kind: View) -> Any:
+        """Return a plain view of a message; None if its dialect is not known."""
+        return None if self._origin is None else self._origin.view(message, kind)
+
     def portable(self, message: Message) -> PlainDecoder:
         """Return a decoder of the message that can be pickled."""
         return self
 
 
 @lru_cache
-def plain_decoder(decimal: bool) -> PlainDecoder:
-    """Return the decoder that all messages sent to a process share."""
-    return PlainDecoder(decimal)
+def plain_decoder(decimal: bool, origin: Origin | None = None) -> PlainDecoder:
+    """Return the decoder that all messages of a dialect that are sent to a process share."""
+    return PlainDecoder(decimal, origin)
 
 
 class Decoded(msgspec.Struct, frozen=True):
@@ -244,6 +295,7 @@ class Decoded(msgspec.Struct, frozen=True):
 
     value: Any
     is_json: bool = True
+    origin: Origin | None = None
 
     def data(self, message: Message) -> Any:
         """Return a copy of the data."""
@@ -258,6 +310,15 @@ class Decoded(msgspec.Struct, frozen=True):
 
     def time(self, message: Message) -> None:
         """Return None: the data alone do not determine where the venue's time is."""
+
+    @property
+    def venue(self) -> str | None:
+        """The name of the dialect, None if it is not known."""
+        return None if self.origin is None else self.origin.venue
+
+    def view(self, message: Message, kind: View) -> Any:
+        """Return a plain view of a message; None if its dialect is not known."""
+        return None if self.origin is None else self.origin.view(message, kind)
 
     def portable(self, message: Message) -> Decoded:
         """Return a decoder of the message that can be pickled: this one."""

@@ -5,13 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from itertools import repeat
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import msgspec
 
-from wsclient.messages import Arrival, Decoder, LinkedMessage, Message
+from wsclient.messages import Arrival, Decoder, LinkedMessage, Message, View
 from wsclient.stream.channel import Batch
-from wsclient.stream.codec import MAX_DIGITS, Decoded, PlainDecoder, encode, is_suspect
+from wsclient.stream.codec import (
+    MAX_DIGITS,
+    Decoded,
+    Origin,
+    PlainDecoder,
+    encode,
+    is_suspect,
+    plain_decoder,
+)
 from wsclient.stream.declared import Types
 from wsclient.stream.heads import Recipes, Shape, heads_of, shape_of, shape_of_objects
 from wsclient.stream.incoming import Incoming, Invalid
@@ -46,6 +54,9 @@ _UNDECODED: Any = msgspec.UNSET
 class FrameFormat(Protocol):
     """What is used of a dialect to decode its frames. A ``Dialect`` has all of it."""
 
+    name: ClassVar[str]
+
+    def __hash__(self) -> int: ...
     @property
     def is_json(self) -> bool: ...
     @property
@@ -60,6 +71,7 @@ class FrameFormat(Protocol):
     def read(self, message: Any) -> Item | Sequence[Item]: ...
     def item(self, decoded: Any, index: int) -> Any: ...
     def timestamp(self, message: Message) -> int | None: ...
+    def view(self, message: Message, kind: View) -> Any: ...
 
 
 class Inbound:
@@ -204,15 +216,25 @@ class Inbound:
         except Exception:  # noqa: BLE001 - a message without a time, for this dialect
             return None
 
+    @property
+    def venue(self) -> str:
+        """The name of the dialect."""
+        return self._dialect.name
+
+    def view(self, message: Message, kind: View) -> Any:
+        """Return a plain view of a message, or None."""
+        return self._dialect.view(message, kind)
+
     def portable(self, message: Message) -> Decoder:
         """Return a decoder that gives the same results in another process.
 
-        It contains nothing of the client, and no dialect: a dialect may know secrets, and may not
-        be importable there.
+        It contains nothing of the client, and only the name of the dialect: a dialect may know
+        secrets, and may not be importable there.
         """
+        origin = Origin.of(self._dialect)
         if self._is_json and message.item is None:
-            return self._json
-        return Decoded(self._plain(message), self._is_json)
+            return plain_decoder(self._json.decimal, origin)
+        return Decoded(self._plain(message), self._is_json, origin)
 
     # Inside.
 

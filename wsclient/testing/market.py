@@ -8,7 +8,15 @@ from itertools import count
 from random import Random
 from typing import Literal, NamedTuple
 
-__all__ = ["Depth", "Instrument", "Listing", "MarketEvent", "MarketLevels", "Quote", "Trade"]
+__all__ = [
+    "Depth",
+    "Instrument",
+    "Listing",
+    "MarketEvent",
+    "MarketLevels",
+    "MarketQuote",
+    "MarketTrade",
+]
 
 MarketLevels = list[tuple[Decimal, Decimal]]
 
@@ -21,7 +29,7 @@ VOLATILITY = 5e-5
 LEVELS = 10
 
 
-class Trade(NamedTuple):
+class MarketTrade(NamedTuple):
     """A trade. ``number`` counts the trades of the symbol, from 1."""
 
     number: int
@@ -30,7 +38,7 @@ class Trade(NamedTuple):
     side: Literal["buy", "sell"]
 
 
-class Quote(NamedTuple):
+class MarketQuote(NamedTuple):
     """The best prices, and the price of the last trade."""
 
     bid: Decimal
@@ -53,7 +61,7 @@ class Depth(NamedTuple):
     before: tuple[MarketLevels, MarketLevels] = ([], [])
 
 
-MarketEvent = Trade | Quote | Depth
+MarketEvent = MarketTrade | MarketQuote | Depth
 #: Levels by price (cents), best first. A level that changes is a new object.
 _MarketSide = dict[int, tuple[Decimal, Decimal]]
 #: The program's decimal context may have fewer digits.
@@ -100,14 +108,14 @@ class Instrument:
     def _size(self) -> Decimal:
         return _CONTEXT.scaleb(Decimal(1 + int(self._random.random() * 500_000)), -5)
 
-    def trade(self) -> Trade:
+    def trade(self) -> MarketTrade:
         """Return the last trade, at one of the best prices."""
         side: Literal["buy", "sell"] = "buy" if self._is_bought else "sell"
-        return Trade(next(self._trades), _price(self._last), self._size(), side)
+        return MarketTrade(next(self._trades), _price(self._last), self._size(), side)
 
-    def quote(self) -> Quote:
+    def quote(self) -> MarketQuote:
         bid, ask = (next(iter(side.values())) for side in self.sides)
-        return Quote(*bid, *ask, _price(self._last))
+        return MarketQuote(*bid, *ask, _price(self._last))
 
 
 class Listing:
@@ -124,17 +132,17 @@ class Listing:
     def next(self) -> MarketEvent:
         instrument = self._instrument
         instrument.move()
-        if self._kind is Trade:
+        if self._kind is MarketTrade:
             return instrument.trade()
-        if self._kind is Quote:
+        if self._kind is MarketQuote:
             return instrument.quote()
         before, self._sent = self._sent, instrument.sides
         bids, asks = (list(_changes(*pair)) for pair in zip(before, self._sent, strict=True))
         return Depth(bids, asks, _levels(self._sent), _levels(before))
 
-    def snapshot(self) -> Quote | Depth | None:
+    def snapshot(self) -> MarketQuote | Depth | None:
         """Return the state after all messages so far, for a later subscriber; None for trades."""
-        if self._kind is Quote:
+        if self._kind is MarketQuote:
             return self._instrument.quote()
         if self._kind is Depth:
             book = _levels(self._sent)

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from wsclient.dialects.binance import Binance
 from wsclient.testing.delivery import Update
-from wsclient.testing.market import Depth, MarketEvent, Quote, Trade
+from wsclient.testing.market import Depth, MarketEvent, MarketQuote, MarketTrade
 from wsclient.testing.protocols import (
     MarketProtocol,
     Payload,
@@ -41,10 +41,10 @@ class BinanceProtocol(MarketProtocol):
 
     dialect = Binance()
     kinds: ClassVar = {
-        "{}@trade": Trade,
-        "{}@bookTicker": Quote,
+        "{}@trade": MarketTrade,
+        "{}@bookTicker": MarketQuote,
         "{}@depth@100ms": Depth,
-        "{}@aggTrade": Trade,
+        "{}@aggTrade": MarketTrade,
     }
     patterns = ("{}@trade", "{}@bookTicker", "{}@depth@100ms")
     symbols = ("btcusdt", "ethusdt", "solusdt")
@@ -95,12 +95,12 @@ class BinanceProtocol(MarketProtocol):
         symbol = {"s": channel.partition("@")[0].upper()}
         now = milliseconds()
         match event:
-            case Trade(number, price, size, side):
+            case MarketTrade(number, price, size, side):
                 deal = {"p": str(price), "q": str(size), "T": now, "m": side == "sell", "M": True}
                 if channel.endswith("@trade"):
                     return {"e": "trade", "E": now, **symbol, "t": number, **deal}
                 return {"e": "aggTrade", "E": now, **symbol, "a": number, **deal}
-            case Quote(bid, bid_size, ask, ask_size):
+            case MarketQuote(bid, bid_size, ask, ask_size):
                 best = {"b": str(bid), "B": str(bid_size), "a": str(ask), "A": str(ask_size)}
                 return {**symbol, **best}
             case Depth(bids, asks) if is_snapshot:

@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 
 from wsclient.dialects.bitfinex import Bitfinex
 from wsclient.testing.limits import ChannelRefusal
-from wsclient.testing.market import Depth, MarketEvent, MarketLevels, Quote, Trade
+from wsclient.testing.market import Depth, MarketEvent, MarketLevels, MarketQuote, MarketTrade
 from wsclient.testing.peer import Peer
 from wsclient.testing.protocols import (
     MarketProtocol,
@@ -65,7 +65,7 @@ class BitfinexProtocol(MarketProtocol):
     """
 
     dialect = Bitfinex()
-    kinds: ClassVar = {"trades:{}": Trade, "ticker:{}": Quote, "book:{}": Depth}
+    kinds: ClassVar = {"trades:{}": MarketTrade, "ticker:{}": MarketQuote, "book:{}": Depth}
     patterns = tuple(kinds)
     symbols = ("tBTCUSD", "tETHUSD", "tSOLUSD")
     has_recordings = False
@@ -133,7 +133,7 @@ class BitfinexProtocol(MarketProtocol):
 
     def messages(self, channel: str, event: MarketEvent) -> Iterable[dict[str, Any]]:
         match event:
-            case Trade():
+            case MarketTrade():
                 yield {"kind": "te", **self.fields(channel, event)}
                 yield {"kind": "tu", **self.fields(channel, event)}
             case Depth(bids, asks, book):
@@ -146,10 +146,10 @@ class BitfinexProtocol(MarketProtocol):
 
     def fields(self, channel: str, event: MarketEvent, is_snapshot: bool = False) -> dict[str, Any]:
         match event:
-            case Trade(number, price, size, side):
+            case MarketTrade(number, price, size, side):
                 amount = size if side == "buy" else size.copy_negate()
                 return {"payload": [number, milliseconds(), amount, price]}
-            case Quote(bid, bid_size, ask, ask_size, last):
+            case MarketQuote(bid, bid_size, ask, ask_size, last):
                 return {"payload": [bid, bid_size, ask, ask_size, 0, 0, last, 0, last, last]}
             case Depth(bids, asks):
                 return {"payload": [*_rows(bids, 1), *_rows(asks, -1)]}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from wsclient.dialects.bybit import Bybit
 from wsclient.testing.limits import ChannelRefusal
-from wsclient.testing.market import Depth, MarketEvent, Quote, Trade
+from wsclient.testing.market import Depth, MarketEvent, MarketQuote, MarketTrade
 from wsclient.testing.protocols import (
     MarketProtocol,
     Payload,
@@ -39,8 +39,8 @@ class BybitProtocol(MarketProtocol):
 
     dialect = Bybit(sequenced=True)
     kinds: ClassVar = {
-        "publicTrade.{}": Trade,
-        "tickers.{}": Quote,
+        "publicTrade.{}": MarketTrade,
+        "tickers.{}": MarketQuote,
         "orderbook.50.{}": Depth,
         "orderbook.200.{}": Depth,
         "orderbook.500.{}": Depth,
@@ -81,10 +81,10 @@ class BybitProtocol(MarketProtocol):
         symbol = channel.rpartition(".")[2]
         now = milliseconds()
         match event:
-            case Trade(number, price, size, side):
+            case MarketTrade(number, price, size, side):
                 deal = {"S": side.title(), "v": str(size), "p": str(price), "i": str(number)}
                 return {"data": [{"T": now, "s": symbol, **deal, "BT": False, "seq": number}]}
-            case Quote(bid, bid_size, ask, ask_size, last):
+            case MarketQuote(bid, bid_size, ask, ask_size, last):
                 best = {"bid1Price": str(bid), "bid1Size": str(bid_size)}
                 best |= {"ask1Price": str(ask), "ask1Size": str(ask_size)}
                 return {"data": {"symbol": symbol, "lastPrice": str(last), **best}}

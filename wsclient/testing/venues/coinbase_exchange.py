@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from wsclient.dialects.coinbase_exchange import CoinbaseExchange
 from wsclient.testing.delivery import Update
-from wsclient.testing.market import Depth, MarketEvent, Quote, Trade
+from wsclient.testing.market import Depth, MarketEvent, MarketQuote, MarketTrade
 from wsclient.testing.protocols import (
     MarketProtocol,
     Payload,
@@ -34,7 +34,11 @@ class CoinbaseExchangeProtocol(MarketProtocol):
     """
 
     dialect = CoinbaseExchange()
-    kinds: ClassVar = {"matches:{}": Trade, "ticker:{}": Quote, "level2_batch:{}": Depth}
+    kinds: ClassVar = {
+        "matches:{}": MarketTrade,
+        "ticker:{}": MarketQuote,
+        "level2_batch:{}": Depth,
+    }
     patterns = tuple(kinds)
     symbols = ("BTC-USD", "ETH-USD", "SOL-USD")
 
@@ -83,10 +87,11 @@ class CoinbaseExchangeProtocol(MarketProtocol):
 
     def fields(self, channel: str, event: MarketEvent, is_snapshot: bool = False) -> dict[str, Any]:
         match event:
-            case Trade(number, price, size, side):
-                deal = {"side": side, "size": str(size), "price": str(price), "time": now_text()}
+            case MarketTrade(number, price, size, side):
+                maker = "sell" if side == "buy" else "buy"
+                deal = {"side": maker, "size": str(size), "price": str(price), "time": now_text()}
                 return {"type": "match", "trade_id": number, **deal}
-            case Quote(bid, bid_size, ask, ask_size, last):
+            case MarketQuote(bid, bid_size, ask, ask_size, last):
                 best = {"best_bid": str(bid), "best_bid_size": str(bid_size)}
                 best |= {"best_ask": str(ask), "best_ask_size": str(ask_size)}
                 return {"type": "ticker", "price": str(last), **best, "time": now_text()}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from wsclient.dialects.deribit import Deribit
 from wsclient.testing.delivery import Update
-from wsclient.testing.market import Depth, MarketEvent, MarketLevels, Quote, Trade
+from wsclient.testing.market import Depth, MarketEvent, MarketLevels, MarketQuote, MarketTrade
 from wsclient.testing.protocols import (
     MarketProtocol,
     Payload,
@@ -34,11 +34,11 @@ class DeribitProtocol(MarketProtocol):
 
     dialect = Deribit()
     kinds: ClassVar = {
-        "trades.{}.100ms": Trade,
-        "ticker.{}.100ms": Quote,
+        "trades.{}.100ms": MarketTrade,
+        "ticker.{}.100ms": MarketQuote,
         "book.{}.100ms": Depth,
-        "trades.{}.raw": Trade,
-        "ticker.{}.raw": Quote,
+        "trades.{}.raw": MarketTrade,
+        "ticker.{}.raw": MarketQuote,
         "book.{}.raw": Depth,
     }
     patterns = ("trades.{}.100ms", "ticker.{}.100ms", "book.{}.100ms")
@@ -76,10 +76,10 @@ class DeribitProtocol(MarketProtocol):
     def fields(self, channel: str, event: MarketEvent, is_snapshot: bool = False) -> dict[str, Any]:
         now = milliseconds()
         match event:
-            case Trade(number, price, size, side):
+            case MarketTrade(number, price, size, side):
                 deal = {"price": price, "amount": size, "direction": side, "timestamp": now}
                 return {"trade_seq": number, "trade_id": str(number), **deal}
-            case Quote(bid, bid_size, ask, ask_size, last):
+            case MarketQuote(bid, bid_size, ask, ask_size, last):
                 best = {"best_bid_price": bid, "best_bid_amount": bid_size}
                 best |= {"best_ask_price": ask, "best_ask_amount": ask_size}
                 return {"last_price": last, **best, "timestamp": now}

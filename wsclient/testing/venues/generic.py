@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from wsclient.dialects.generic import Generic
 from wsclient.testing.limits import ChannelRefusal
-from wsclient.testing.market import MarketEvent, Quote, Trade
+from wsclient.testing.market import MarketEvent, MarketQuote, MarketTrade
 from wsclient.testing.protocols import MarketProtocol, Payload, as_object, encode, milliseconds
 
 if TYPE_CHECKING:
@@ -27,10 +27,11 @@ class GenericProtocol(MarketProtocol):
     """
 
     dialect = Generic()
-    kinds: ClassVar = {"ticker:{}": Quote, "trades:{}": Trade, "{}": Trade}
+    kinds: ClassVar = {"ticker:{}": MarketQuote, "trades:{}": MarketTrade, "{}": MarketTrade}
     patterns = ("{}", "ticker:{}")
     symbols = ("BTC-USD", "ETH-USD", "SOL-USD")
     gateway_time = re.compile(r'("gateway_time":)(\d+)')
+    _has_gateway_time = False
 
     def __init__(self, *, gateway_time: bool = False) -> None:
         super().__init__()
@@ -67,8 +68,8 @@ class GenericProtocol(MarketProtocol):
         return super().data(channel, sequence, fields)
 
     def fields(self, channel: str, event: MarketEvent, is_snapshot: bool = False) -> dict[str, Any]:
-        if isinstance(event, Quote):
+        if isinstance(event, MarketQuote):
             return {"last": event.last, "bid": event.bid, "ask": event.ask}
-        if not isinstance(event, Trade):
+        if not isinstance(event, MarketTrade):
             raise TypeError("the generic protocol has no order books")
         return {"price": event.price, "quantity": event.size, "side": event.side}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from wsclient.dialects.kraken import Kraken
 from wsclient.testing.delivery import Update
 from wsclient.testing.limits import ChannelRefusal
-from wsclient.testing.market import Depth, MarketEvent, Quote, Trade
+from wsclient.testing.market import Depth, MarketEvent, MarketQuote, MarketTrade
 from wsclient.testing.protocols import (
     MarketProtocol,
     Payload,
@@ -44,7 +44,7 @@ class KrakenProtocol(MarketProtocol):
     """
 
     dialect = Kraken()
-    kinds: ClassVar = {"ticker:{}": Quote, "trade:{}": Trade, "book:{}": Depth}
+    kinds: ClassVar = {"ticker:{}": MarketQuote, "trade:{}": MarketTrade, "book:{}": Depth}
     patterns = tuple(kinds)
     symbols = ("BTC/USD", "ETH/USD", "SOL/USD")
     routes = {
@@ -135,10 +135,10 @@ class KrakenProtocol(MarketProtocol):
     def fields(self, channel: str, event: MarketEvent, is_snapshot: bool = False) -> dict[str, Any]:
         kind = {"type": "snapshot"} if is_snapshot else {}
         match event:
-            case Trade(number, price, size, side):
+            case MarketTrade(number, price, size, side):
                 more = {"ord_type": "market", "trade_id": number, "timestamp": now_text()}
                 return {**kind, "side": side, "qty": size, "price": price, **more}
-            case Quote(bid, bid_size, ask, ask_size, last):
+            case MarketQuote(bid, bid_size, ask, ask_size, last):
                 best = {"bid": bid, "bid_qty": bid_size, "ask": ask, "ask_qty": ask_size}
                 return {**kind, **best, "last": last, "timestamp": now_text()}
             case Depth(bids, asks, book):

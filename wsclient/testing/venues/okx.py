@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from wsclient.dialects.okx import OKX
 from wsclient.testing.delivery import Update
 from wsclient.testing.limits import ChannelRefusal
-from wsclient.testing.market import Depth, MarketEvent, Quote, Trade
+from wsclient.testing.market import Depth, MarketEvent, MarketQuote, MarketTrade
 from wsclient.testing.protocols import (
     MarketProtocol,
     Payload,
@@ -63,7 +63,7 @@ class OKXProtocol(MarketProtocol):
     """
 
     dialect = OKX()
-    kinds: ClassVar = {"trades:{}": Trade, "tickers:{}": Quote, "books:{}": Depth}
+    kinds: ClassVar = {"trades:{}": MarketTrade, "tickers:{}": MarketQuote, "books:{}": Depth}
     patterns = tuple(kinds)
     symbols = ("BTC-USDT", "ETH-USDT", "SOL-USDT")
     routes = {
@@ -113,9 +113,10 @@ class OKXProtocol(MarketProtocol):
     def fields(self, channel: str, event: MarketEvent, is_snapshot: bool = False) -> dict[str, Any]:
         now = str(milliseconds())
         match event:
-            case Trade(number, price, size, side):
-                return {"tradeId": str(number), "px": str(price), "sz": str(size), "side": side}
-            case Quote(bid, bid_size, ask, ask_size, last):
+            case MarketTrade(number, price, size, side):
+                deal = {"px": str(price), "sz": str(size), "side": side, "ts": now}
+                return {"tradeId": str(number), **deal}
+            case MarketQuote(bid, bid_size, ask, ask_size, last):
                 best = {"askPx": str(ask), "askSz": str(ask_size)}
                 best |= {"bidPx": str(bid), "bidSz": str(bid_size)}
                 return {"last": str(last), **best, "ts": now}
