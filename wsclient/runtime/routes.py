@@ -23,7 +23,8 @@ class RouteFinder:
     The dialect may be a user's code, so nothing of this is called under the core's lock, except
     :meth:`where`, :meth:`connects` and :meth:`rooms`, which only look up what is known. ``url`` is
     the client's address, None if it is a function: then there is only one route, as the address may
-    change. ``where`` is the client's address for errors.
+    change. ``where`` is the client's address for errors. ``mask`` hides the client's secrets in
+    texts.
     """
 
     def __init__(
@@ -80,7 +81,7 @@ class RouteFinder:
         return ChannelRoute("", channel, one_line(self._mask(why)))  # it may name the address
 
     def _learn(self, route: str) -> str:
-        """Ask once about a route. Return its name as plain text."""
+        """Ask the dialect about a route, once. Return its name as plain text."""
         route = _plain("route", route)
         if route in self._addresses:
             return route
@@ -115,7 +116,7 @@ class RouteFinder:
 
 
 def _plain(what: str, name: str) -> str:
-    """Return a dialect's name as plain text: under the lock, that runs none of its code."""
+    """Return a dialect's name as plain text, whose methods are no user's code under the lock."""
     if not isinstance(name, str):
         raise TypeError(f"the dialect's {what}() must be text, not {type(name).__name__}")
     return str.__str__(name)
