@@ -81,6 +81,12 @@ LOGGED: list[tuple[Event, int, str, bool]] = [
         True,
     ),
     (
+        events.Waiting(("a",), "open"),
+        WARNING,
+        "subscribe() of 'a' waits for another connection",
+        True,
+    ),
+    (
         events.Waiting(("a{e}",), "idle"),
         WARNING,
         "subscribe() of 'a{e}' waits for a connection (idle)",

@@ -11,7 +11,7 @@ from support.counting import steps
 from support.rig import Plain, Rig, named
 from wsclient.dialect.values import Limits
 from wsclient.errors import HandshakeRejected, SubscriptionRejected
-from wsclient.events import Disconnected, Recovered
+from wsclient.events import Disconnected, Recovered, Waiting
 from wsclient.messages import SubscriptionState
 from wsclient.sansio.actions import Cut, Hangup
 from wsclient.sansio.connection import HEALTHY_AFTER
@@ -408,6 +408,16 @@ def test_messages_are_limited_per_connection() -> None:
     assert len(rig.asked(on=1)) == len(rig.asked(on=2)) == 2
     rig.wait(1.0)
     assert len(rig.asked(on=1)) == len(rig.asked(on=2)) == 3
+
+
+def test_a_caller_whose_connection_the_limit_holds_back_is_reported_once() -> None:
+    rig = Rig(limited(1, connects=(2, 60.0)), **SLOW).open()
+    rig.subscribe("a", "b")
+    assert rig.emitted(Waiting) == []
+    rig.subscribe("c", timeout=5.0)
+    rig.wait(1.0)
+    (waiting,) = rig.emitted(Waiting)
+    assert (waiting.channels, waiting.state) == (("c",), "open")
 
 
 def test_attempts_are_limited_per_address() -> None:

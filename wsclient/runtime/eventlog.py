@@ -49,7 +49,8 @@ def _unsubscribed(event: events.Unsubscribed) -> _Logged:
 def _waiting(event: events.Waiting) -> _Logged:
     names = ", ".join(repr(name) for name in itertools.islice(event.channels, 3))
     more = f" and {len(event.channels) - 3} more" if len(event.channels) > 3 else ""
-    text = f"subscribe() of {names}{more} waits for a connection ({event.state})"
+    which = "another connection" if event.state == "open" else f"a connection ({event.state})"
+    text = f"subscribe() of {names}{more} waits for {which}"
     return WARNING, one_line(text)
 
 

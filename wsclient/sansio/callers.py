@@ -83,13 +83,18 @@ class Callers:
         for call in () if is_open else new:
             self._report(call, state)
 
+    @property
+    def are_unreported(self) -> bool:
+        """Whether a call of ``subscribe()`` waits that was not reported yet."""
+        return any(not call.is_reported for call in self._wanted.calls.subscribing())
+
     def report_all(self, channels: Container[str], state: str) -> None:
         """Report the calls of ``subscribe()`` that wait for ``channels``.
 
-        Their connection has ended.
+        Their connection has ended, or the venue's limits do not allow it yet.
         """
         for call in self._wanted.calls.subscribing():
-            if any(channel in channels for channel in call.channels):
+            if not call.is_reported and any(channel in channels for channel in call.channels):
                 self._report(call, state)
 
     def _report(self, call: Call, state: str) -> None:
@@ -116,8 +121,8 @@ class Callers:
             left = sum(connection_id in connections for connection_id in old)
             if left and now < deadline:
                 continue
-            what = f"{left} of {len(old)} connection(s) not replaced within the timeout; it goes on"
-            error = WaitTimeout(what) if left else None
+            what = f"{left} of {len(old)} connection(s) not replaced within the timeout"
+            error = WaitTimeout(f"{what}; the rotation goes on") if left else None
             del self._rotating[token]
             self._output.settle(token, error)
 

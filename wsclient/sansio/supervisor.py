@@ -474,6 +474,10 @@ class Supervisor:
         """Open and end what the plan says."""
         self.fleet.follow(now)
         self._report_state("no channel needs the connection")
+        if self.callers.are_unreported:
+            for slot in self.fleet.slots.values():
+                if slot.due_at > now and not self.connections.of(slot.key):
+                    self.callers.report_all(slot.channels, self.state.value)
         if self.callers.new:
             state = self.state
             self.callers.report_new(state.value, is_open=state is State.OPEN)
