@@ -39,8 +39,11 @@ def names(count: int) -> list[str]:
 
 
 def sizes(venue: FakeVenue) -> list[int]:
-    """Return how many channels each live connection has, oldest first."""
-    return [len(peer.subscriptions) for peer in venue.live]
+    """Return how many channels each live connection has, the largest number first.
+
+    Those of one call open at the same time, in any order.
+    """
+    return sorted((len(peer.subscriptions) for peer in venue.live), reverse=True)
 
 
 def subscribed(venue: FakeVenue) -> Counter[str]:
