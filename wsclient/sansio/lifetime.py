@@ -22,7 +22,7 @@ ROTATION_TIME = 60.0
 OVERLAP_TIME = 30.0
 #: The least life (s) of a connection that follows another one, whatever the venue announces. Else a
 #: venue that announces the end of each connection would make the client connect at any rate.
-LEAST_LIFE = 5.0
+LEAST_LIFE = 1.0
 
 
 class Lifetime:
