@@ -81,7 +81,8 @@ class Feed:
                 instruments[symbol] = Instrument(symbol, seed)
             listing = self.listings[channel] = Listing(instruments[symbol], kind)
             if listing.snapshot() is not None:
-                protocol.snapshots[channel] = partial(self._snapshot, channel)
+                with venue.lock:  # not amid an answer: what is subscribed gets the initial book
+                    protocol.snapshots[channel] = partial(self._snapshot, channel)
 
     def __enter__(self) -> Feed:
         for channel, listing in self.listings.items():

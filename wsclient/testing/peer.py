@@ -14,6 +14,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -113,6 +114,8 @@ class VenueTraits(Protocol):
     all channels. `end` is the code and the reason with which the venue closes a connection at its
     age or for a shutdown, None without a close frame. `too_fast` are those for a client that sends
     too much. `gateway_time` finds the time (ms) that each gateway writes itself, in group 2.
+    `answers_whole`: nothing is published to a client amid an answer, such as before the snapshot
+    that belongs to it.
     """
 
     @property
@@ -125,6 +128,8 @@ class VenueTraits(Protocol):
     def too_fast(self) -> tuple[int, str]: ...
     @property
     def gateway_time(self) -> re.Pattern[str] | None: ...
+    @property
+    def answers_whole(self) -> bool: ...
 
     def shutdown_notice(self, peer: Peer) -> Payload | None:
         """Return the venue's notice that it will close the connection, None if it has none."""
@@ -368,7 +373,9 @@ class Peer(_Expecting):
     def _answer(self, payload: Payload, is_too_fast: bool) -> None:
         if self.live:
             self._is_too_fast = is_too_fast
-            self._say(self.venue.protocol.received(self, payload))
+            whole = self.venue.lock if self.venue.traits.answers_whole else nullcontext()
+            with whole:
+                self._say(self.venue.protocol.received(self, payload))
             self._is_too_fast = False
 
     def _say(self, payloads: Iterable[Payload]) -> None:

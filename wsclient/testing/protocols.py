@@ -48,6 +48,8 @@ class ScriptedProtocol:
     too_fast: tuple[int, str] = (1008, "Too many requests")
     #: Finds the time (ms) that each gateway of the venue writes itself, in group 2.
     gateway_time: re.Pattern[str] | None = None
+    #: An answer is sent under the venue's lock, so that nothing is published amid it.
+    answers_whole: bool = False
 
     def greeting(self, peer: Peer) -> Iterable[Payload]:
         return ()
@@ -88,6 +90,7 @@ class MarketProtocol(ScriptedProtocol):
     subscriber of the channel, right after the answer, if the venue sends snapshots there.
     """
 
+    answers_whole = True
     #: The dialect of the client, which reads what this protocol writes.
     dialect: ClassVar[Dialect]
     #: The names of channels and the events that they carry; `{}` stands for the symbol. The first

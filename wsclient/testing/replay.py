@@ -157,6 +157,7 @@ class Replay(ScriptedProtocol):
         self.end = made.end
         self.too_fast = made.too_fast
         self.gateway_time = made.gateway_time
+        self.answers_whole = made.answers_whole
         #: The messages that a client reads from each line; none from a heartbeat.
         self._messages: list[list[Message]] = []
         self._books: dict[str, Book] = {}
