@@ -200,7 +200,7 @@ def test_a_channel_without_numbers_is_proven_by_silence() -> None:
     assert hangups(rig) == [1]
     close_frame(rig, on=1)
     rig.texts("a", "next")
-    assert rig.told("a") == ["first", "next"]
+    assert rig.got("a") == ["first", "next"]
 
 
 def test_a_channel_without_numbers_is_proven_by_a_common_run() -> None:
@@ -214,7 +214,7 @@ def test_a_channel_without_numbers_is_proven_by_a_common_run() -> None:
     rig.texts("a", "f", on=1)
     close_frame(rig, on=1)
     rig.texts("a", "f", "g", on=2)
-    assert rig.told("a") == ["first", *"bcdefg"]
+    assert rig.got("a") == ["first", *"bcdefg"]
 
 
 def test_a_run_that_proves_the_hand_over_is_noticed_without_another_event() -> None:
@@ -235,7 +235,7 @@ def test_what_is_never_proven_ends_with_one_mark() -> None:
     assert hangups(rig) == [1]
     close_frame(rig, on=1)
     rig.texts("a", "last")
-    marks = [told for told in rig.told("a") if str(told).startswith("?")]
+    marks = [told for told in rig.got("a") if str(told).startswith("?")]
     assert marks == ["?reconnect"]
     assert rig.ids() == [2]
 
@@ -249,7 +249,7 @@ def test_numbered_messages_are_delivered_once_whoever_brings_them() -> None:
     rig.data("a", 5, 6, on=2)
     close_frame(rig, on=1)
     rig.data("a", 7)
-    assert rig.told("a") == [1, 2, 3, 4, 5, 6, 7]
+    assert rig.got("a") == [1, 2, 3, 4, 5, 6, 7]
 
 
 def test_copies_are_no_duplicates() -> None:
@@ -275,7 +275,7 @@ def test_what_the_old_connection_brings_while_it_drains_is_used() -> None:
     rig.data("a", 3, 4, on=1)
     close_frame(rig, on=1)
     rig.data("a", 4, 5, on=2)
-    assert rig.told("a") == [1, 2, 3, 4, 5]
+    assert rig.got("a") == [1, 2, 3, 4, 5]
 
 
 def test_new_channels_belong_to_the_successor_once_it_is_open() -> None:
@@ -298,7 +298,7 @@ def test_a_channel_that_both_were_asked_for_at_once_is_delivered_once() -> None:
     for number in (1, 2):
         rig.data("b", number, on=1)
         rig.data("b", number, on=2)
-    assert rig.told("b") == [1, 2]
+    assert rig.got("b") == [1, 2]
 
 
 def test_a_retired_connection_that_never_answers_is_cut() -> None:
@@ -363,7 +363,7 @@ def test_a_rotation_follows_another_one() -> None:
         rig.data("a", number, on=new)
         close_frame(rig, on=old)
     assert rig.ids() == [5]
-    assert rig.told("a") == [1, 2, 3, 4, 5]
+    assert rig.got("a") == [1, 2, 3, 4, 5]
     assert rig.supervisor.counters.rotations == 4
 
 
@@ -411,7 +411,7 @@ def test_where_the_venue_allows_one_connection_it_is_cut_first_and_marked() -> N
     rig.opened()
     rig.ack("a")
     rig.texts("a", "next")
-    assert rig.told("a") == ["first", "?reconnect", "next"]
+    assert rig.got("a") == ["first", "?reconnect", "next"]
     assert rig.supervisor.counters.reconnects == 1
     assert rig.supervisor.counters.rotations == 0
     assert len(rig.emitted(Recovered)) == 1
@@ -576,8 +576,8 @@ def test_a_successor_is_cut_while_it_subscribes() -> None:
     rig.drop(on=2)
     rig.data("a", 2, 3, on=1)
     rig.data("b", 2, on=1)
-    assert rig.told("a") == [1, 2, 3]
-    assert rig.told("b") == [1, 2]
+    assert rig.got("a") == [1, 2, 3]
+    assert rig.got("b") == [1, 2]
     assert rig.asked(on=1) == [("subscribe", ["a", "b"])], "nothing is asked of the old one"
     assert rig.emitted(Recovered) == []
 
@@ -608,7 +608,7 @@ def test_the_old_connection_ends_before_the_successor_is_open() -> None:
     rig.opened(on=2)
     rig.ack("a", on=2)
     rig.texts("a", "next", on=2)
-    assert rig.told("a") == ["first", "?reconnect", "next"]
+    assert rig.got("a") == ["first", "?reconnect", "next"]
     assert rig.supervisor.counters.reconnects == 1
     assert rig.supervisor.counters.rotations == 0
     assert len(rig.emitted(Recovered)) == 1
@@ -625,8 +625,8 @@ def test_the_old_connection_ends_before_the_successor_has_confirmed() -> None:
     rig.ack("b", on=2)
     rig.data("a", 3, on=2)
     rig.data("b", 2, on=2)
-    assert rig.told("a") == [1, 2, 3]
-    assert rig.told("b") == [1, 2]
+    assert rig.got("a") == [1, 2, 3]
+    assert rig.got("b") == [1, 2]
     (ended,) = rig.emitted(Disconnected)
     assert ended.reason != "rotated"
     assert rig.state is State.OPEN
@@ -644,8 +644,8 @@ def test_only_the_channels_that_nothing_proves_are_marked() -> None:
     rig.drop(on=1)
     rig.texts("a", "f", on=2)
     rig.texts("b", "f", on=2)
-    assert rig.told("a") == ["first", *"bcdef"]
-    assert "?reconnect" in rig.told("b")
+    assert rig.got("a") == ["first", *"bcdef"]
+    assert "?reconnect" in rig.got("b")
 
 
 def test_both_connections_end() -> None:
@@ -659,7 +659,7 @@ def test_both_connections_end() -> None:
     rig.open()
     rig.ack("a")
     rig.data("a", 5)
-    assert rig.told("a") == [1, 2, "?reconnect", 5]
+    assert rig.got("a") == [1, 2, "?reconnect", 5]
     assert len(rig.emitted(Recovered)) == 1
 
 
@@ -676,7 +676,7 @@ def test_the_successor_ends_while_the_old_connection_drains() -> None:
     rig.ack("a")
     close_frame(rig, on=1)
     rig.data("a", 4)
-    assert rig.told("a") == [1, 2, 3, 4]
+    assert rig.got("a") == [1, 2, 3, 4]
     assert len(rig.ids()) == 1
     assert rig.emitted(Rotated) == [] or rig.supervisor.counters.rotations == 1
 
@@ -689,7 +689,7 @@ def test_the_old_connection_is_cut_while_it_drains() -> None:
     rig.drop(on=1)
     assert [event.reason for event in rig.emitted(Disconnected)] == ["rotated"]
     rig.data("a", 3)
-    assert rig.told("a") == [1, 2, 3]
+    assert rig.got("a") == [1, 2, 3]
 
 
 # --- The end of the client -----------------------------------------------------------------------
@@ -760,7 +760,7 @@ def test_a_cut_of_either_connection_at_each_step_leaves_a_client_that_works(
             rig.ack("a", on=cid)
     rig.wait(6.0)
     rig.data("a", 2, on=rig.supervisor.placement.serving("a").id)  # type: ignore[union-attr]
-    assert rig.told("a") == [1, 2]
+    assert rig.got("a") == [1, 2]
     assert rig.supervisor.wanted.state("a") is ACTIVE
 
 
@@ -775,7 +775,7 @@ def test_a_channel_that_the_successor_is_refused_stays_on_the_old_connection() -
     rig.wait(30.0)
     assert hangups(rig) == [], "it is kept as long as possible"
     rig.data("b", 2, on=1)
-    assert rig.told("b") == [1, 2]
+    assert rig.got("b") == [1, 2]
 
 
 def test_it_is_asked_for_again_when_the_old_connection_has_ended_and_lost_only_then() -> None:
@@ -789,7 +789,7 @@ def test_it_is_asked_for_again_when_the_old_connection_has_ended_and_lost_only_t
     assert rig.asked(on=2)[-1] == ("subscribe", ["b"])
     rig.reject("b", "delisted", on=2)
     assert rig.supervisor.wanted.state("b") is None
-    assert rig.told("b") == [1, "?reconnect", "lost"] or rig.told("b")[-1] == "lost"
+    assert rig.got("b") == [1, "?reconnect", "lost"] or rig.got("b")[-1] == "lost"
     assert rig.supervisor.counters.channels_lost == 1
 
 
@@ -800,7 +800,7 @@ def test_it_goes_on_with_a_mark_if_the_venue_then_accepts_it() -> None:
     close_frame(rig, on=1)
     rig.ack("b", on=2)
     rig.texts("b", "next", on=2)
-    assert rig.told("b") == ["first", "?reconnect", "next"]
+    assert rig.got("b") == ["first", "?reconnect", "next"]
 
 
 def test_a_channel_that_ends_on_the_old_connection_is_left_to_the_successor() -> None:
@@ -810,7 +810,7 @@ def test_a_channel_that_ends_on_the_old_connection_is_left_to_the_successor() ->
     rig.data("a", 2, on=2)
     rig.wait(1.0)
     assert rig.asked(on=1) == [("subscribe", ["a", "b"])]
-    assert rig.told("a") == [1, 2]
+    assert rig.got("a") == [1, 2]
     assert hangups(rig) == [1]
 
 
@@ -825,7 +825,7 @@ def test_a_channel_that_ends_on_the_successor_is_asked_for_again_there() -> None
     rig.wait(1.0)
     assert hangups(rig) == [1]
     rig.data("a", 2, on=2)
-    assert rig.told("a") == [1, 2]
+    assert rig.got("a") == [1, 2]
 
 
 def test_a_channel_that_ends_on_both_is_asked_for_again_and_marked() -> None:
@@ -837,7 +837,7 @@ def test_a_channel_that_ends_on_both_is_asked_for_again_and_marked() -> None:
     assert rig.asked(on=2)[-1] == ("subscribe", ["a"])
     rig.receive(*[Ack(channel="a")] * 2, on=2)
     rig.texts("a", "next", on=2)
-    assert rig.told("a") == ["first", "?reconnect", "next"]
+    assert rig.got("a") == ["first", "?reconnect", "next"]
 
 
 def test_a_channel_that_is_left_on_one_connection_is_not_carried_there_if_the_other_keeps_it() -> (
@@ -902,7 +902,7 @@ def test_a_channel_that_is_wanted_again_goes_to_the_successor(last: int) -> None
     assert hangups(rig) == [1]
     close_frame(rig, on=1)
     rig.data("a", 8, on=2)
-    assert rig.told("a") == [1, 7, 8]
+    assert rig.got("a") == [1, 7, 8]
 
 
 def test_a_channel_that_leaves_the_old_connection_and_is_wanted_again_meets_the_successor() -> None:
@@ -940,7 +940,7 @@ def test_a_refresh_that_the_venue_refuses_leaves_the_channel_on_the_old_connecti
     rig.wait(30.0)
     assert hangups(rig) == []
     rig.data("book", 2, on=1)
-    assert rig.told("book") == [1, 2]
+    assert rig.got("book") == [1, 2]
 
 
 def test_a_rotation_waits_for_a_refresh_on_the_old_connection() -> None:
@@ -961,7 +961,7 @@ def test_a_resubscription_that_is_not_answered_ends_the_successor_only() -> None
     assert rig.state is State.OPEN
     assert rig.supervisor.wanted.state("a") is ACTIVE
     rig.data("a", 2, on=1)
-    assert rig.told("a") == [1, 2]
+    assert rig.got("a") == [1, 2]
 
 
 def test_aliases_differ_per_connection() -> None:
@@ -975,7 +975,7 @@ def test_aliases_differ_per_connection() -> None:
     rig.data("11", 2, on=1)
     rig.data("22", 2, 3, on=2)
     rig.data("11", 3, 4, on=1)
-    assert rig.told("a") == [1, 2, 3, 4]
+    assert rig.got("a") == [1, 2, 3, 4]
     rig.unsubscribe("a")
     assert rig.asked(on=1)[-1] == ("unsubscribe", ["11"]) or hangups(rig) == [1]
     assert rig.asked(on=2)[-1] == ("unsubscribe", ["22"])
@@ -993,7 +993,7 @@ def test_data_confirms_where_the_venue_does_not_acknowledge() -> None:
     rig.data("a", 2, on=2)
     rig.wait(0.1)
     assert hangups(rig) == [1]
-    assert rig.told("a") == [1, 2]
+    assert rig.got("a") == [1, 2]
 
 
 def test_a_quiet_channel_of_a_venue_without_acks_is_subscribed_once_on_the_successor() -> None:
@@ -1007,7 +1007,7 @@ def test_a_quiet_channel_of_a_venue_without_acks_is_subscribed_once_on_the_succe
     rig.tick()
     assert rig.asked(on=2) == [("subscribe", ["a"])]
     rig.data("a", 2, on=2)
-    assert rig.told("a") == [1, 2]
+    assert rig.got("a") == [1, 2]
 
 
 def test_a_jump_of_a_counted_connection_concerns_only_what_it_carries() -> None:
@@ -1017,9 +1017,9 @@ def test_a_jump_of_a_counted_connection_concerns_only_what_it_carries() -> None:
     rig.receive(Counted(7), on=2)
     rig.receive(Counted(9), on=2)
     rig.texts("a", "b", on=1)
-    assert rig.told("a") == ["first", "b"]
+    assert rig.got("a") == ["first", "b"]
     rig.receive(Counted(3), rig.message("a", text="c", on=1), on=1)
-    assert rig.told("a") == ["first", "b", "?sequence", "c"]
+    assert rig.got("a") == ["first", "b", "?sequence", "c"]
 
 
 def test_a_jump_of_an_old_connection_does_not_concern_what_only_the_new_one_carries() -> None:
@@ -1031,7 +1031,7 @@ def test_a_jump_of_an_old_connection_does_not_concern_what_only_the_new_one_carr
     rig.texts("c", "first", on=2)
     rig.receive(Counted(5), on=1)
     rig.texts("c", "next", on=2)
-    assert rig.told("c") == ["first", "next"]
+    assert rig.got("c") == ["first", "next"]
 
 
 def test_numbers_of_a_connection_begin_again_on_the_successor() -> None:
@@ -1098,7 +1098,7 @@ def test_unrequested_messages_are_delivered_once(numbers: bool) -> None:
     assert hangups(rig) == [1]
     close_frame(rig, on=1)
     send("account", first[7], on=3)
-    assert rig.told("account") == first
+    assert rig.got("account") == first
 
 
 def test_unrequested_messages_that_begin_during_an_overlap_are_delivered_once() -> None:
@@ -1111,7 +1111,7 @@ def test_unrequested_messages_that_begin_during_an_overlap_are_delivered_once() 
     rig.wait(6.0)
     close_frame(rig, on=1)
     rig.texts("account", "7", on=2)
-    assert rig.told("account") == list("1234567")
+    assert rig.got("account") == list("1234567")
 
 
 def test_what_the_old_connection_alone_brings_unrequested_is_not_lost() -> None:
@@ -1119,7 +1119,7 @@ def test_what_the_old_connection_alone_brings_unrequested_is_not_lost() -> None:
     rig.ack("a", on=2)
     rig.texts("account", "1", on=1)
     rig.texts("account", "2", on=1)
-    assert rig.told("account") == ["1", "2"]
+    assert rig.got("account") == ["1", "2"]
 
 
 def test_a_channel_that_came_unrequested_may_be_wanted_elsewhere() -> None:
@@ -1133,7 +1133,7 @@ def test_a_channel_that_came_unrequested_may_be_wanted_elsewhere() -> None:
     rig.opened(on=3)
     rig.ack("b", on=3)
     rig.texts("b", "2", "3", on=3)
-    assert rig.told("b") == ["1", "?reconnect", "2", "3"]
+    assert rig.got("b") == ["1", "?reconnect", "2", "3"]
 
 
 # --- Asked for on both at the same time ----------------------------------------------------------
@@ -1157,7 +1157,7 @@ def test_a_refusal_waits_for_the_answer_to_the_other_connection(refuses: int) ->
     rig.ack("b", on=3 - refuses)
     assert rig.outcome("call") is None
     rig.data("b", 1, 2, on=3 - refuses)
-    assert rig.told("b") == [1, 2]
+    assert rig.got("b") == [1, 2]
 
 
 def test_a_new_channel_that_neither_answers_is_left_on_both() -> None:
@@ -1202,7 +1202,7 @@ def test_a_connection_that_still_brings_a_channel_leads_though_it_is_being_refre
     rig.ack("a", on=2)
     rig.texts("a", "2", "3", on=1)
     rig.texts("a", "3", on=2)
-    assert rig.told("a") == ["1", "2", "3"]
+    assert rig.got("a") == ["1", "2", "3"]
 
 
 def test_its_end_is_marked_as_nothing_proves_what_followed() -> None:
@@ -1215,7 +1215,7 @@ def test_its_end_is_marked_as_nothing_proves_what_followed() -> None:
     rig.ack("a", on=2)
     rig.drop(on=1)
     rig.texts("a", "3", on=2)
-    assert rig.told("a") == ["1", "?reconnect", "3"]
+    assert rig.got("a") == ["1", "?reconnect", "3"]
 
 
 def test_a_slot_is_kept_while_its_connection_drains() -> None:

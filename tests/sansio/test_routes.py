@@ -210,8 +210,8 @@ def test_channels_of_two_routes_may_have_one_name_at_the_venue() -> None:
     rig = two()
     rig.data("a", 5, on=1)
     rig.data("a", 9, on=2)
-    assert rig.told("spot:a") == [5]
-    assert rig.told("linear:a") == [9]
+    assert rig.got("spot:a") == [5]
+    assert rig.got("linear:a") == [9]
 
 
 def test_the_venue_is_asked_by_its_own_names() -> None:
@@ -229,7 +229,7 @@ def test_an_alias_is_that_of_one_connection() -> None:
     rig.receive(Ack(channel="b", alias="7"), on=2)
     rig.data("7", 1, on=1)
     rig.data("7", 5, on=2)
-    assert (rig.told("spot:a"), rig.told("linear:b")) == ([1], [5])
+    assert (rig.got("spot:a"), rig.got("linear:b")) == ([1], [5])
     rig.unsubscribe("linear:b")
     assert rig.asked(on=2)[-1] == ("unsubscribe", ["7"])
 
@@ -272,7 +272,7 @@ def test_the_name_is_free_when_its_channel_has_left() -> None:
     rig.ack("x")
     assert rig.outcome("other") is None
     rig.data("x", 1)
-    assert rig.told("second") == [1]
+    assert rig.got("second") == [1]
 
 
 def test_what_cannot_be_routed_is_refused_with_the_reason() -> None:
@@ -317,7 +317,7 @@ def test_channels_that_were_active_on_a_route_that_fails_are_lost() -> None:
     rig.drop(on=2)
     rig.wait(1.0)
     rig.drop(DENIED)
-    assert rig.told("linear:a")[-1] == "lost"
+    assert rig.got("linear:a")[-1] == "lost"
     (rejected,) = rig.emitted(Rejected)
     assert (rejected.channel, rejected.is_lost) == ("linear:a", True)
     assert rig.supervisor.counters.channels_lost == 1
@@ -360,7 +360,7 @@ def test_a_later_subscribe_tries_a_failed_route_again() -> None:
     rig.ack("a", on=3)
     assert rig.outcome(token) is None
     rig.data("a", 1, on=3)
-    assert rig.told("linear:a")[-1] == 1
+    assert rig.got("linear:a")[-1] == 1
 
 
 def test_recovered_does_not_wait_for_the_channels_of_a_route_that_has_failed() -> None:
@@ -476,5 +476,5 @@ def test_a_cut_of_one_route_marks_only_its_channels() -> None:
     rig.ack("a")
     rig.texts("a", "next", on=1)
     rig.texts("a", "next", on=3)
-    assert rig.told("spot:a") == ["first", "next"]
-    assert rig.told("linear:a") == ["first", "?reconnect", "next"]
+    assert rig.got("spot:a") == ["first", "next"]
+    assert rig.got("linear:a") == ["first", "?reconnect", "next"]

@@ -303,7 +303,7 @@ def test_a_successor_with_less_room_gives_channels_away_without_a_loss() -> None
     rig.wait(6.0)
     rig.drop(on=1)
     rig.data("c", 3, on=3)
-    assert rig.told("c") == [1, 2, 3]
+    assert rig.got("c") == [1, 2, 3]
     assert rig.supervisor.wanted.carriers("c") == (3,)
 
 
@@ -323,8 +323,8 @@ def test_a_cut_concerns_only_the_channels_of_that_connection() -> None:
     rig.ack("c", "d")
     for name, cid in (("a", 1), ("b", 1), ("c", 3), ("d", 3)):
         rig.texts(name, "next", on=cid)
-    assert rig.told("a") == rig.told("b") == ["first", "next"]
-    assert rig.told("c") == rig.told("d") == ["first", "?reconnect", "next"]
+    assert rig.got("a") == rig.got("b") == ["first", "next"]
+    assert rig.got("c") == rig.got("d") == ["first", "?reconnect", "next"]
     assert len(rig.asked(on=1)) == 1
 
 
@@ -363,8 +363,8 @@ def test_an_unreadable_frame_concerns_only_the_channels_of_its_connection() -> N
     rig.receive(Invalid("rubbish"), on=2)
     rig.texts("a", "next", on=1)
     rig.texts("c", "next", on=2)
-    assert rig.told("a") == ["first", "next"]
-    assert rig.told("c") == ["first", "?invalid", "next"]
+    assert rig.got("a") == ["first", "next"]
+    assert rig.got("c") == ["first", "?invalid", "next"]
 
 
 def test_frames_are_counted_per_connection() -> None:

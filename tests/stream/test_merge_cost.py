@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 import tracemalloc
 from collections.abc import Callable
-from types import FrameType
-from typing import Any
 
 import pytest
 
+from support.counting import steps
 from wsclient.messages import Arrival, Message
 from wsclient.stream.channel import Channel
 from wsclient.stream.merge import Merge
@@ -17,25 +15,6 @@ from wsclient.stream.merge import Merge
 OLD, NEW = 1, 2
 #: How many messages the second connection is behind the first, at most.
 LAG = 50
-
-
-def steps(call: Callable[[], object]) -> int:
-    """Return how many Python instructions ``call`` executes."""
-    count = 0
-
-    def trace(frame: FrameType, event: str, arg: Any) -> Any:
-        nonlocal count
-        frame.f_trace_opcodes = True
-        count += event == "opcode"
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        call()
-    finally:
-        sys.settrace(before)
-    return count
 
 
 def overlap(count: int, bring: Callable[[Merge, int, float], None], is_numbered: bool) -> None:

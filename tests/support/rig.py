@@ -410,7 +410,7 @@ class Rig:
         """Receive messages without numbers."""
         return self.receive(*(self.message(channel, text=t, on=on) for t in texts), on=on)
 
-    def told(self, channel: str) -> list[int | str | None]:
+    def got(self, channel: str) -> list[int | str | None]:
         """Return the numbers or texts of all delivered messages of a channel, and its marks.
 
         A mark, ``"?"`` with its reason, stands before its message.
