@@ -80,6 +80,7 @@ def within(name: str, *packages: str) -> bool:
 LAYERS = (
     ("cli __main__.py",),
     ("doctor", "metrics.py", "testing"),
+    ("recording",),
     ("client.py observable.py outgoing.py reader.py orderbook.py handler.py",),
     ("books",),
     ("runtime",),

@@ -56,6 +56,7 @@ def test_the_order_of_the_reasons() -> None:
         "reconnect",
         "sequence",
         "overflow",
+        "recorder",
         "invalid",
         "conflate",
         "late",

@@ -33,6 +33,7 @@ GAP_REASONS = (
     "reconnect",
     "sequence",
     "overflow",
+    "recorder",
     "invalid",
     "conflate",
     "late",
@@ -45,8 +46,9 @@ class Gap(NamedTuple):
 
     ``reason`` says why: ``rejected`` (the channel will not come back), ``reconnect``, ``sequence``
     (the venue's sequence numbers jumped), ``overflow`` (the consumer was too slow), ``invalid`` (a
-    frame could not be read, ``validate`` refused it, or it did not fit its declared type) or
-    ``conflate`` (the queue kept only the newest). Two more reasons describe the message itself:
+    frame could not be read, ``validate`` refused it, or it did not fit its declared type),
+    ``conflate`` (the queue kept only the newest) or, in a recording, ``recorder`` (it could not
+    keep them, or none was running). Two more reasons describe the message itself:
     ``duplicate`` (it has come before; 0 are missed) and ``late`` (an earlier gap has counted it; -1
     are missed, so that sums are right).
     ``missed`` is the number of missed messages, None if it is not known.

@@ -1,0 +1,149 @@
+"""The format of a recording's files: MCAP (https://mcap.dev), in chunks.
+
+A file begins with a header and a metadata record (:data:`METADATA`) that says whose it is. Then
+come chunks, each compressed with zstd and protected by a CRC, and before a chunk the definitions of
+the topics that are new in it. A finished file ends with a summary, which has the times of all
+chunks. The file grows by whole records only, so whatever part of it is there can be read.
+
+Records in a chunk are told apart by their topic. Each has a log time, which never steps back within
+a file, and a publish time.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from wsclient.errors import ConfigurationError
+
+try:
+    import zstandard as zstandard
+    from mcap import records as mcap
+    from mcap.data_stream import ReadDataStream as ReadDataStream
+    from mcap.data_stream import RecordBuilder
+    from mcap.opcode import Opcode as Opcode
+except ImportError as error:
+    raise ConfigurationError(
+        "recordings need the packages of the extra 'record': pip install 'wsclient-market[record]'"
+    ) from error
+
+__all__ = [
+    "BODY",
+    "CHUNK_SIZE",
+    "MAGIC",
+    "MESSAGE",
+    "METADATA",
+    "PROFILE",
+    "RECORD",
+    "SCHEMAS",
+    "ZSTD",
+    "ZSTD_AT",
+    "Damage",
+    "Opcode",
+    "ReadDataStream",
+    "Stored",
+    "built",
+    "ending",
+    "mcap",
+    "zstandard",
+]
+
+MAGIC = b"\x89MCAP0\r\n"
+PROFILE = "wsclient"
+#: The name of the metadata record. Its fields are text: ``version``, ``session`` (one id for all
+#: files of a recorder), ``number`` (of the file in the session, from 1), ``venue`` (the dialect's
+#: name), ``name`` (the client's name), ``url``, ``options`` (JSON), ``created`` (ns since the
+#: epoch).
+METADATA = "wsclient.recording"
+#: A chunk ends when it has this size (bytes), before compression.
+CHUNK_SIZE = 1024 * 1024
+
+#: The head of every record: its opcode, and the size of what follows.
+RECORD = struct.Struct("<BQ")
+#: The head of a message record, and the same without the head of every record.
+MESSAGE = struct.Struct("<BQHIQQ")
+BODY = struct.Struct("<HIQQ")
+#: Stands in each chunk record, this many bytes after its beginning.
+ZSTD = b"\x04\x00\x00\x00zstd"
+ZSTD_AT = RECORD.size + 8 + 8 + 8 + 4
+
+#: The kinds of topics, with the names of their schemas.
+SCHEMAS: Mapping[str, str] = {
+    "channel": "wsclient.Frame",
+    "frames": "wsclient.Frame",
+    "client": "wsclient.ClientRecord",
+}
+
+
+class Stored(NamedTuple):
+    """One record of a file. ``topic`` is the channel, for a topic of the kind ``channel``."""
+
+    kind: str
+    topic: str
+    log_time: int
+    publish_time: int
+    data: bytes
+
+
+class Damage(NamedTuple):
+    """A part of a file that cannot be read: where it begins (bytes), its size, and why."""
+
+    position: int
+    size: int
+    why: str
+
+
+def built(record: Any) -> bytes:
+    """Return the bytes of a record of the library."""
+    builder = RecordBuilder()
+    record.write(builder)
+    return bytes(builder.end())  # type: ignore[no-untyped-call]
+
+
+def ending(
+    position: int,
+    schemas: Sequence[mcap.Schema],
+    channels: Sequence[mcap.Channel],
+    counts: Mapping[int, int],
+    chunks: Sequence[mcap.ChunkIndex],
+    metadata: mcap.MetadataIndex,
+) -> bytes:
+    """Return the end of a file, from ``position`` on: the end of the data, and the summary.
+
+    ``counts`` has the number of records of each topic.
+    """
+    data_end = built(mcap.DataEnd(0))
+    start = position + len(data_end)
+    times = [(c.message_start_time, c.message_end_time) for c in chunks] or [(0, 0)]
+    statistics = mcap.Statistics(
+        attachment_count=0,
+        channel_count=len(channels),
+        channel_message_counts=dict(counts),
+        chunk_count=len(chunks),
+        message_count=sum(counts.values()),
+        message_start_time=min(start for start, _ in times),
+        message_end_time=max(end for _, end in times),
+        metadata_count=1,
+        schema_count=len(schemas),
+    )
+    groups = [
+        (Opcode.SCHEMA, schemas),
+        (Opcode.CHANNEL, channels),
+        (Opcode.STATISTICS, [statistics]),
+        (Opcode.CHUNK_INDEX, chunks),
+        (Opcode.METADATA_INDEX, [metadata]),
+    ]
+    summary, offsets = b"", []
+    for opcode, members in groups:
+        group = b"".join(map(built, members))
+        if group:
+            offsets.append(mcap.SummaryOffset(opcode, start + len(summary), len(group)))
+            summary += group
+    offset_start = start + len(summary)
+    summary += b"".join(map(built, offsets))
+    crc = zlib.crc32(summary)
+    crc = zlib.crc32(struct.pack("<BQQQ", Opcode.FOOTER, 20, start, offset_start), crc)
+    footer = mcap.Footer(summary_start=start, summary_offset_start=offset_start, summary_crc=crc)
+    return data_end + summary + built(footer) + MAGIC
