@@ -1,7 +1,9 @@
 """The number of examples that the property-based tests try.
 
 The suite tries the same few each time; with ``HYPOTHESIS_PROFILE=explore`` in the environment they
-are new ones, and five times as many.
+are new ones, and five times as many. The same means: while the same modules are imported from their
+sources, as hypothesis likes to draw the constants that it finds there. So the compiled form, or a
+test run with others, may try different ones.
 """
 
 from __future__ import annotations
