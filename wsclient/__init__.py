@@ -20,13 +20,14 @@ find a fault       diagnose, Diagnosis
 messages           Message, Gap, Reader, Subscription, SubscriptionState
 order books        OrderBook, Level, BookState
 events, statistics events (a module), EventStream, Stats
+recordings         open_recording, RecordedClient
 older code         WebSocketHandler
 own dialects       Dialect; the other classes for them are in wsclient.dialect
 errors             WSClientError is the base of all; help(wsclient.errors) shows the tree:
                    AuthenticationError, ClientClosed, ClientForked, ConfigurationError,
                    ConnectError, ConnectTimeout, ConnectionLost, HandshakeRejected,
                    InvalidMessage, NotConnected, NotSupported, OrderBookOutOfSync, OutcomeUnknown,
-                   QueueOverflow, ReconnectError, ReentrantCall, RequestRejected,
+                   QueueOverflow, ReconnectError, RecordingEnded, ReentrantCall, RequestRejected,
                    SubscriptionError, SubscriptionRejected, SubscriptionTimeout, ThreadStartError,
                    WaitTimeout
 
@@ -105,6 +106,7 @@ if TYPE_CHECKING:
         OutcomeUnknown,
         QueueOverflow,
         ReconnectError,
+        RecordingEnded,
         ReentrantCall,
         RequestRejected,
         SubscriptionError,
@@ -120,6 +122,7 @@ if TYPE_CHECKING:
     from wsclient.options import Options
     from wsclient.orderbook import OrderBook
     from wsclient.reader import Reader
+    from wsclient.recording.replayclient import RecordedClient, open_recording
     from wsclient.runtime.eventstream import EventStream
     from wsclient.sansio.life import State
     from wsclient.stream.envelope import Envelope as Envelope
@@ -161,6 +164,8 @@ __all__ = [
     "QueueOverflow",
     "Reader",
     "ReconnectError",
+    "RecordedClient",
+    "RecordingEnded",
     "ReentrantCall",
     "RequestRejected",
     "State",
@@ -181,6 +186,7 @@ __all__ = [
     "connect",
     "diagnose",
     "events",
+    "open_recording",
 ]
 
 #: The names of each module below this package; a test compares them with the imports above.
@@ -208,15 +214,16 @@ _NAMES = {
     "errors": (
         "AuthenticationError ClientClosed ClientForked ConfigurationError ConnectError "
         "ConnectTimeout ConnectionLost HandshakeRejected InvalidMessage NotConnected NotSupported "
-        "OrderBookOutOfSync OutcomeUnknown QueueOverflow ReconnectError ReentrantCall "
-        "RequestRejected SubscriptionError SubscriptionRejected SubscriptionTimeout "
-        "ThreadStartError WSClientError WaitTimeout"
+        "OrderBookOutOfSync OutcomeUnknown QueueOverflow ReconnectError RecordingEnded "
+        "ReentrantCall RequestRejected SubscriptionError SubscriptionRejected "
+        "SubscriptionTimeout ThreadStartError WSClientError WaitTimeout"
     ),
     "handler": "WebSocketHandler",
     "messages": "Gap Message Subscription SubscriptionState Subscriptions",
     "options": "Options",
     "orderbook": "OrderBook",
     "reader": "Reader",
+    "recording.replayclient": "RecordedClient open_recording",
     "runtime.eventstream": "EventStream",
     "sansio.life": "State",
     "stream.envelope": "Envelope",

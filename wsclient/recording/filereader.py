@@ -8,16 +8,18 @@ import zlib
 from collections.abc import Container, Iterator
 from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, TypeAlias
 
 from wsclient.errors import InvalidMessage
 from wsclient.recording.container import (
-    BODY,
     CHUNK_SIZE,
     MAGIC,
+    MESSAGE,
     METADATA,
+    PART,
     RECORD,
     SCHEMAS,
+    SUFFIX,
     ZSTD,
     ZSTD_AT,
     Damage,
@@ -30,7 +32,10 @@ from wsclient.recording.container import (
 )
 from wsclient.recording.records import VERSION
 
-__all__ = ["FileReader"]
+__all__ = ["Chunk", "FileReader", "StoredRecord"]
+
+#: The number of the topic, the log time, the publish time and the data of a record.
+StoredRecord: TypeAlias = tuple[int, int, int, bytes]
 
 #: What stands between the magic bytes and the end of the data.
 DATA = frozenset({
@@ -40,7 +45,9 @@ DATA = frozenset({
 MAX_CHUNK = 1 << 30
 
 
-class _Chunk(NamedTuple):
+class Chunk(NamedTuple):
+    """A chunk of a file: its place and size (bytes), and its first and last log time."""
+
     position: int
     length: int
     start: int
@@ -68,7 +75,8 @@ class FileReader:
         self._channels: dict[int, tuple[str, str]] = {}
         self._records: dict[int, Any] = {}
         self._schemas: dict[int, Any] = {}
-        self._chunks: list[_Chunk] = []
+        #: The chunks whose heads are valid, in order.
+        self.chunks: list[Chunk] = []
         self._metadata_index: Any = None
         #: True once the end of the data was read.
         self._is_summary = False
@@ -92,11 +100,11 @@ class FileReader:
 
     @property
     def start(self) -> int | None:
-        return min((chunk.start for chunk in self._chunks), default=None)
+        return min((chunk.start for chunk in self.chunks), default=None)
 
     @property
     def end(self) -> int | None:
-        return max((chunk.end for chunk in self._chunks), default=None)
+        return max((chunk.end for chunk in self.chunks), default=None)
 
     # The scan.
 
@@ -137,7 +145,7 @@ class FileReader:
             start, end = struct.unpack("<QQ", times) if len(times) == 16 else (0, 0)
             if file.read(12 + len(ZSTD))[12:] != ZSTD:
                 return None
-            self._chunks.append(_Chunk(position, RECORD.size + length, start, end))
+            self.chunks.append(Chunk(position, RECORD.size + length, start, end))
         elif opcode == Opcode.DATA_END:
             self._is_summary = True
         elif opcode == Opcode.FOOTER:
@@ -183,30 +191,55 @@ class FileReader:
         With ``channels``, of topics of the kind ``channel`` only these. A chunk that cannot be read
         is skipped, and added to :attr:`damage`.
         """
-        wanted = {
+        low = -1 if start is None else start
+        high = 1 << 64 if end is None else end
+        wanted = self.topics_of(channels)
+        for chunk in self.chunks:
+            if chunk.end < low or chunk.start >= high:
+                continue
+            is_inside = low <= chunk.start and chunk.end < high
+            for number, log_time, publish_time, data in self.records(chunk):
+                topic = wanted.get(number)
+                if topic is not None and (is_inside or low <= log_time < high):
+                    yield Stored(*topic, log_time, publish_time, data)
+
+    def topics_of(self, channels: Container[str] | None = None) -> dict[int, tuple[str, str]]:
+        """Return the kind and the name of each topic, by the number that its records have.
+
+        With ``channels``, of topics of the kind ``channel`` only these.
+        """
+        return {
             number: (kind, topic)
             for number, (kind, topic) in self._channels.items()
             if kind != "channel" or channels is None or topic in channels
         }
-        low = -1 if start is None else start
-        high = 1 << 64 if end is None else end
-        with self.path.open("rb") as file:
-            for chunk in self._chunks:
-                if chunk.end < low or chunk.start >= high:
-                    continue
-                content = self._content(file, chunk)
-                if content is None:
-                    continue
-                is_inside = low <= chunk.start and chunk.end < high
-                for number, log_time, publish_time, data in _messages(content):
-                    topic = wanted.get(number)
-                    if topic is None:
-                        if number not in self._channels:
-                            self._note(chunk, f"the definition of topic {number} is missing")
-                    elif is_inside or low <= log_time < high:
-                        yield Stored(*topic, log_time, publish_time, data)
 
-    def _content(self, file: BinaryIO, chunk: _Chunk) -> bytes | None:
+    def records(self, chunk: Chunk) -> list[StoredRecord]:
+        """Return all records of a chunk, in order.
+
+        Empty for a chunk that cannot be read, which is added to :attr:`damage`. The file is open
+        only during this call.
+        """
+        with self._open() as file:
+            content = self._content(file, chunk)
+        if content is None:
+            return []
+        records = _records(content)
+        unknown = {record[0] for record in records}.difference(self._channels)
+        for number in sorted(unknown):
+            self._note(chunk, f"the definition of topic {number} is missing")
+        return records
+
+    def _open(self) -> BinaryIO:
+        try:
+            return self.path.open("rb")
+        except FileNotFoundError:
+            if not self.path.name.endswith(PART):
+                raise
+            # The recorder has finished it meanwhile.
+            return self.path.with_name(self.path.name.removesuffix(PART) + SUFFIX).open("rb")
+
+    def _content(self, file: BinaryIO, chunk: Chunk) -> bytes | None:
         try:
             file.seek(chunk.position + RECORD.size)
             found = mcap.Chunk.read(ReadDataStream(BytesIO(file.read(chunk.length - RECORD.size))))
@@ -222,7 +255,7 @@ class FileReader:
             return None
         return content
 
-    def _note(self, chunk: _Chunk, why: str) -> None:
+    def _note(self, chunk: Chunk, why: str) -> None:
         damage = Damage(chunk.position, chunk.length, why)
         if damage not in self.damage:
             self.damage.append(damage)
@@ -237,11 +270,11 @@ class FileReader:
         counts = dict.fromkeys(self._records, 0)
         indexes = []
         with self.path.open("r+b") as file:
-            for chunk in self._chunks:
+            for chunk in self.chunks:
                 content = self._content(file, chunk)
                 if content is None:
                     continue
-                for number, _, _, _ in _messages(content):
+                for number, _, _, _ in _records(content):
                     counts[number] = counts.get(number, 0) + 1
                 indexes.append(
                     mcap.ChunkIndex(
@@ -256,7 +289,7 @@ class FileReader:
                         uncompressed_size=len(content),
                     )
                 )
-            last = max((c.position + c.length for c in self._chunks), default=0)
+            last = max((c.position + c.length for c in self.chunks), default=0)
             end = max(self.whole, last)
             file.seek(end)
             file.truncate()
@@ -275,17 +308,19 @@ class FileReader:
         self.is_finished = True
 
 
-def _messages(content: bytes) -> Iterator[tuple[int, int, int, bytes]]:
-    """Yield the topic's number, the log time, the publish time and the data of each record."""
-    position, size = 0, len(content)
-    while position + RECORD.size <= size:
-        opcode, length = RECORD.unpack_from(content, position)
-        position += RECORD.size
-        if opcode == Opcode.MESSAGE:
-            number, _, log_time, publish_time = BODY.unpack_from(content, position)
-            data = content[position + BODY.size : position + length]
-            yield number, log_time, publish_time, data
-        position += length
+def _records(content: bytes) -> list[StoredRecord]:
+    """Return the records of a chunk. The hottest loop of reading."""
+    found: list[StoredRecord] = []
+    append, unpack, head, message = found.append, MESSAGE.unpack_from, RECORD.size, Opcode.MESSAGE
+    begin = MESSAGE.size
+    position, last = 0, len(content) - begin
+    while position <= last:  # what is shorter is no message
+        opcode, length, number, _, log_time, publish_time = unpack(content, position)
+        end = position + head + length
+        if opcode == message:
+            append((number, log_time, publish_time, content[position + begin : end]))
+        position = end
+    return found
 
 
 def _next_chunk(file: BinaryIO, position: int, size: int) -> int | None:

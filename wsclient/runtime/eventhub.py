@@ -71,6 +71,13 @@ class EventHub:
         if self._log is not None and notify.kind in self._log.types:
             self._log(event)
 
+    def repeat(self, notify: Notify) -> None:
+        """Emit an event of a recording. The log does not get it: it was logged at its time."""
+        at = self._time_ns()
+        with self._lock:
+            self._put_posted()
+            self._put(notify, at)
+
     def emit(self, kind: type[Event], *what: Any, connection_id: int | None = None) -> None:
         """Emit an event on any thread, even in a signal handler and with any lock held.
 
