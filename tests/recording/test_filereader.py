@@ -17,8 +17,8 @@ from support.filebytes import METADATA, Written, plain, read, read_by_library
 from support.matrix import each_size
 from wsclient.errors import InvalidMessage
 from wsclient.recording.container import (
-    BODY,
     MAGIC,
+    MESSAGE,
     RECORD,
     Opcode,
     built,
@@ -218,8 +218,8 @@ def chunk_of(data: bytes, size: int | None = None, crc: int | None = None) -> by
 
 
 def message_of(number: int, data: bytes, length: int | None = None) -> bytes:
-    size = BODY.size + len(data) if length is None else length
-    return RECORD.pack(Opcode.MESSAGE, size) + BODY.pack(number, 0, 5, 5) + data
+    size = MESSAGE.size - RECORD.size + len(data) if length is None else length
+    return MESSAGE.pack(Opcode.MESSAGE, size, number, 0, 5, 5) + data
 
 
 GOOD = built(definition(1, "client", "it")) + chunk_of(message_of(1, b"good"))

@@ -31,15 +31,16 @@ except ImportError as error:
     ) from error
 
 __all__ = [
-    "BODY",
     "CHUNK_SIZE",
     "CRC",
     "MAGIC",
     "MESSAGE",
     "METADATA",
+    "PART",
     "PROFILE",
     "RECORD",
     "SCHEMAS",
+    "SUFFIX",
     "ZSTD",
     "ZSTD_AT",
     "Damage",
@@ -56,6 +57,10 @@ __all__ = [
     "zstandard",
 ]
 
+#: The end of the name of a finished file, and of one that is being written.
+SUFFIX = ".mcap"
+PART = ".mcap.part"
+
 MAGIC = b"\x89MCAP0\r\n"
 PROFILE = "wsclient"
 #: The name of the metadata record. Its fields are text: ``version``, ``session`` (one id for all
@@ -70,9 +75,8 @@ CHUNK_SIZE = 1024 * 1024
 
 #: The head of every record: its opcode, and the size of what follows.
 RECORD = struct.Struct("<BQ")
-#: The head of a message record, and the same without the head of every record.
+#: The head of a message record.
 MESSAGE = struct.Struct("<BQHIQQ")
-BODY = struct.Struct("<HIQQ")
 #: Stands in each chunk record, this many bytes after its beginning.
 ZSTD = b"\x04\x00\x00\x00zstd"
 ZSTD_AT = RECORD.size + 8 + 8 + 8 + 4

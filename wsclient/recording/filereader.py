@@ -8,17 +8,18 @@ import zlib
 from collections.abc import Callable, Container, Iterator
 from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, TypeAlias
 
 from wsclient.errors import InvalidMessage
 from wsclient.recording.container import (
-    BODY,
     CRC,
     MAGIC,
     MESSAGE,
     METADATA,
+    PART,
     RECORD,
     SCHEMAS,
+    SUFFIX,
     ZSTD,
     ZSTD_AT,
     Damage,
@@ -33,7 +34,10 @@ from wsclient.recording.container import (
 )
 from wsclient.recording.records import VERSION
 
-__all__ = ["FileReader"]
+__all__ = ["Chunk", "FileReader", "StoredRecord"]
+
+#: The number of the topic, the log time, the publish time and the data of a record.
+StoredRecord: TypeAlias = tuple[int, int, int, bytes]
 
 #: The records that may stand between the magic bytes and the end of the data, and those after it.
 DATA = frozenset({
@@ -57,7 +61,9 @@ MAX_WINDOW = 1 << 20
 BEGIN = MAGIC + bytes([Opcode.HEADER])
 
 
-class _Chunk(NamedTuple):
+class Chunk(NamedTuple):
+    """A chunk of a file: its place and size (bytes), and its first and last log time."""
+
     position: int
     length: int
     start: int
@@ -103,11 +109,11 @@ class FileReader:
 
     @property
     def start(self) -> int | None:
-        return min((chunk.start for chunk in self._chunks), default=None)
+        return min((chunk.start for chunk in self.chunks), default=None)
 
     @property
     def end(self) -> int | None:
-        return max((chunk.end for chunk in self._chunks), default=None)
+        return max((chunk.end for chunk in self.chunks), default=None)
 
     # The scan.
 
@@ -119,7 +125,8 @@ class FileReader:
         #: True once the end of the data was read.
         self._is_summary = False
         self._channels: dict[int, tuple[str, str]] = {}
-        self._chunks: list[_Chunk] = []
+        #: The chunks whose heads are valid, in order.
+        self.chunks: list[Chunk] = []
         self._metadata_index: Any = None
         #: Where the valid records end (bytes): a torn file can be cut here.
         self.whole = position = len(MAGIC)
@@ -155,7 +162,7 @@ class FileReader:
             if not _is_chunk(head):
                 return None
             start, end = struct.unpack_from("<QQ", head, RECORD.size)
-            self._chunks.append(_Chunk(position, whole, start, end))
+            self.chunks.append(Chunk(position, whole, start, end))
             return whole
         if opcode not in (SUMMARY if self._is_summary else DATA) or length > MAX_RECORD:
             return None
@@ -215,43 +222,64 @@ class FileReader:
         With ``channels``, of topics of the kind ``channel`` only these. A chunk that cannot be read
         is skipped, and added to :attr:`damage`.
         """
-        wanted = {
+        low = -1 if start is None else start
+        high = 1 << 64 if end is None else end
+        wanted = self.topics_of(channels)
+        for chunk in self._between(low, high):
+            for number, log_time, publish_time, data in self.records(chunk):
+                topic = wanted.get(number)
+                if topic is not None and low <= log_time < high:
+                    yield Stored(*topic, log_time, publish_time, data)
+
+    def topics_of(self, channels: Container[str] | None = None) -> dict[int, tuple[str, str]]:
+        """Return the kind and the name of each topic, by the number that its records have.
+
+        With ``channels``, of topics of the kind ``channel`` only these.
+        """
+        return {
             number: (kind, topic)
             for number, (kind, topic) in self._channels.items()
             if kind != "channel" or channels is None or topic in channels
         }
-        low = -1 if start is None else start
-        high = 1 << 64 if end is None else end
-        with self.path.open("rb") as file:
-            for chunk in self._chunks_between(low, high):
-                is_unknown = False
-                for number, log_time, publish_time, data in self._messages(file, chunk):
-                    topic = wanted.get(number)
-                    if topic is None:
-                        is_unknown = is_unknown or number not in self._channels
-                    elif low <= log_time < high:
-                        yield Stored(*topic, log_time, publish_time, data)
-                if is_unknown:
-                    self._note(chunk.position, chunk.length, "the definition of a topic is missing")
 
-    def _chunks_between(self, low: int, high: int) -> Iterator[_Chunk]:
+    def records(self, chunk: Chunk) -> list[StoredRecord]:
+        """Return all records of a chunk, in order.
+
+        Empty for a chunk that cannot be read, which is added to :attr:`damage`. The file is open
+        only during this call.
+        """
+        with self._open() as file:
+            return self._records(file, chunk)
+
+    def _open(self) -> BinaryIO:
+        try:
+            return self.path.open("rb")
+        except FileNotFoundError:
+            if not self.path.name.endswith(PART):
+                raise
+            # The recorder has finished it meanwhile.
+            return self.path.with_name(self.path.name.removesuffix(PART) + SUFFIX).open("rb")
+
+    def _records(self, file: BinaryIO, chunk: Chunk) -> list[StoredRecord]:
+        try:
+            records = _records(_content(file, chunk))
+        except (ValueError, MemoryError, zstandard.ZstdError) as error:
+            self._note(chunk.position, chunk.length, f"a chunk cannot be read ({error})")
+            return []
+        if not {record[0] for record in records} <= self._channels.keys():
+            self._note(chunk.position, chunk.length, "the definition of a topic is missing")
+        return records
+
+    def _between(self, low: int, high: int) -> Iterator[Chunk]:
         # The times of a chunk have no CRC, so its neighbours must agree that it is outside.
-        last = len(self._chunks) - 1
-        for number, chunk in enumerate(self._chunks):
-            before = self._chunks[max(number - 1, 0)]
-            after = self._chunks[min(number + 1, last)]
+        last = len(self.chunks) - 1
+        for number, chunk in enumerate(self.chunks):
+            before = self.chunks[max(number - 1, 0)]
+            after = self.chunks[min(number + 1, last)]
             is_before = chunk.end < low and (after is chunk or after.start < low)
             is_after = chunk.start >= high and (before is chunk or before.end >= high)
             if not (is_before or is_after):
                 yield chunk
-
-    def _messages(self, file: BinaryIO, chunk: _Chunk) -> Iterator[tuple[int, int, int, bytes]]:
-        """Yield the messages of a chunk, up to where it cannot be read, which is noted."""
-        try:
-            content = _content(file, chunk)
-            yield from _messages(content)
-        except (ValueError, MemoryError, zstandard.ZstdError) as error:
-            self._note(chunk.position, chunk.length, f"a chunk cannot be read ({error})")
 
     def finish(self) -> None:
         """Finish a torn file: cut what is torn, and append the summary.
@@ -266,12 +294,12 @@ class FileReader:
         counts = dict.fromkeys(self._channels, 0)
         indexes = []
         with self.path.open("r+b") as file:
-            for chunk in self._chunks:
-                messages = list(self._messages(file, chunk))
+            for chunk in self.chunks:
+                records = self._records(file, chunk)
                 # Other readers stop at a topic that is not defined.
-                if not messages or any(number not in counts for number, *_ in messages):
+                if not records or any(number not in counts for number, *_ in records):
                     continue
-                for number, *_ in messages:
+                for number, *_ in records:
                     counts[number] += 1
                 indexes.append(
                     mcap.ChunkIndex(
@@ -279,14 +307,14 @@ class FileReader:
                         chunk_start_offset=chunk.position,
                         compression="zstd",
                         compressed_size=chunk.length - CHUNK_HEAD,
-                        message_start_time=min(log_time for _, log_time, _, _ in messages),
-                        message_end_time=max(log_time for _, log_time, _, _ in messages),
+                        message_start_time=min(log_time for _, log_time, _, _ in records),
+                        message_end_time=max(log_time for _, log_time, _, _ in records),
                         message_index_length=0,
                         message_index_offsets={},
-                        uncompressed_size=sum(MESSAGE.size + len(m[3]) for m in messages),
+                        uncompressed_size=sum(MESSAGE.size + len(r[3]) for r in records),
                     )
                 )
-            end = max(self.whole, *(c.position + c.length for c in self._chunks), 0)
+            end = max(self.whole, *(c.position + c.length for c in self.chunks), 0)
             file.seek(end)
             file.truncate()
             channels = [definition(number, *topic) for number, topic in self._channels.items()]
@@ -305,7 +333,7 @@ def _is_chunk(head: bytes, at: int = 0) -> bool:
     return RECORD.size + length == CHUNK_HEAD + size
 
 
-def _content(file: BinaryIO, chunk: _Chunk) -> bytes:
+def _content(file: BinaryIO, chunk: Chunk) -> bytes:
     """Return the content of a chunk. Raises ValueError or ZstdError if it cannot be read."""
     file.seek(chunk.position + RECORD.size)
     if chunk.length > MAX_CHUNK:
@@ -326,26 +354,26 @@ def _content(file: BinaryIO, chunk: _Chunk) -> bytes:
     return content
 
 
-def _messages(content: bytes) -> Iterator[tuple[int, int, int, bytes]]:
-    """Yield the topic's number, the log time, the publish time and the data of each record.
+def _records(content: bytes) -> list[StoredRecord]:
+    """Return the records of a chunk. The hottest loop of reading.
 
     Raises ValueError where a record does not end within the content.
     """
-    position, size = 0, len(content)
-    while position < size:
-        if position + RECORD.size > size:
-            raise ValueError("it ends within a record")
-        opcode, length = RECORD.unpack_from(content, position)
-        position += RECORD.size
-        end = position + length
-        if end > size:
-            raise ValueError("it ends within a record")
-        if opcode == Opcode.MESSAGE:
-            if length < BODY.size:
-                raise ValueError("a record is too short")
-            number, _, log_time, publish_time = BODY.unpack_from(content, position)
-            yield number, log_time, publish_time, content[position + BODY.size : end]
+    found: list[StoredRecord] = []
+    append, unpack, head, message = found.append, MESSAGE.unpack_from, RECORD.size, Opcode.MESSAGE
+    begin, size = MESSAGE.size, len(content)
+    position, last = 0, size - begin
+    while position <= last:  # what is shorter is no message
+        opcode, length, number, _, log_time, publish_time = unpack(content, position)
+        end = position + head + length
+        if opcode == message:
+            if not position + begin <= end <= size:
+                raise ValueError("a record does not fit into it")
+            append((number, log_time, publish_time, content[position + begin : end]))
         position = end
+    if position != size:
+        raise ValueError("it ends within a record")
+    return found
 
 
 def _find(
