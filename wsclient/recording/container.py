@@ -11,6 +11,7 @@ a file, and a publish time.
 
 from __future__ import annotations
 
+import json
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
@@ -31,6 +32,7 @@ except ImportError as error:
 
 __all__ = [
     "CHUNK_SIZE",
+    "CRC",
     "MAGIC",
     "MESSAGE",
     "METADATA",
@@ -46,8 +48,12 @@ __all__ = [
     "ReadDataStream",
     "Stored",
     "built",
+    "definition",
     "ending",
+    "is_sealed",
     "mcap",
+    "schemas",
+    "sealed",
     "zstandard",
 ]
 
@@ -60,8 +66,10 @@ PROFILE = "wsclient"
 #: The name of the metadata record. Its fields are text: ``version``, ``session`` (one id for all
 #: files of a recorder), ``number`` (of the file in the session, from 1), ``venue`` (the dialect's
 #: name), ``name`` (the client's name), ``url``, ``options`` (JSON), ``created`` (ns since the
-#: epoch).
+#: epoch), and :data:`CRC`.
 METADATA = "wsclient.recording"
+#: The field that protects what MCAP itself does not: the metadata, and the definition of a topic.
+CRC = "crc"
 #: A chunk ends when it has this size (bytes), before compression.
 CHUNK_SIZE = 1024 * 1024
 
@@ -106,9 +114,40 @@ def built(record: Any) -> bytes:
     return bytes(builder.end())  # type: ignore[no-untyped-call]
 
 
+def schemas() -> dict[str, mcap.Schema]:
+    """Return the schemas by their names. They are the same in all files."""
+    names = dict.fromkeys(SCHEMAS.values())
+    return {name: mcap.Schema(number, b"", "", name) for number, name in enumerate(names, 1)}
+
+
+def definition(number: int, kind: str, topic: str) -> mcap.Channel:
+    """Return the record that defines a topic. Raises KeyError for an unknown kind."""
+    return mcap.Channel(
+        id=number,
+        topic=topic,
+        message_encoding="msgpack",
+        metadata=sealed({"kind": kind}, number, topic),
+        schema_id=schemas()[SCHEMAS[kind]].id,
+    )
+
+
+def sealed(fields: Mapping[str, str], *others: str | int) -> dict[str, str]:
+    """Return the fields with a CRC of them and of the ``others``."""
+    return {**fields, CRC: _crc(fields, others)}
+
+
+def is_sealed(fields: Mapping[str, str], *others: str | int) -> bool:
+    """Return whether the CRC of the fields is right."""
+    rest = {name: value for name, value in fields.items() if name != CRC}
+    return fields.get(CRC) == _crc(rest, others)
+
+
+def _crc(fields: Mapping[str, str], others: Sequence[str | int]) -> str:
+    return f"{zlib.crc32(json.dumps([sorted(fields.items()), *others]).encode()):08x}"
+
+
 def ending(
     position: int,
-    schemas: Sequence[mcap.Schema],
     channels: Sequence[mcap.Channel],
     counts: Mapping[int, int],
     chunks: Sequence[mcap.ChunkIndex],
@@ -120,6 +159,7 @@ def ending(
     """
     data_end = built(mcap.DataEnd(0))
     start = position + len(data_end)
+    known = list(schemas().values())
     times = [(c.message_start_time, c.message_end_time) for c in chunks] or [(0, 0)]
     statistics = mcap.Statistics(
         attachment_count=0,
@@ -130,10 +170,10 @@ def ending(
         message_start_time=min(start for start, _ in times),
         message_end_time=max(end for _, end in times),
         metadata_count=1,
-        schema_count=len(schemas),
+        schema_count=len(known),
     )
     groups = [
-        (Opcode.SCHEMA, schemas),
+        (Opcode.SCHEMA, known),
         (Opcode.CHANNEL, channels),
         (Opcode.STATISTICS, [statistics]),
         (Opcode.CHUNK_INDEX, chunks),

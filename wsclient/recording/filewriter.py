@@ -13,11 +13,13 @@ from wsclient.recording.container import (
     METADATA,
     PROFILE,
     RECORD,
-    SCHEMAS,
     Opcode,
     built,
+    definition,
     ending,
     mcap,
+    schemas,
+    sealed,
     zstandard,
 )
 from wsclient.recording.records import Kind
@@ -54,10 +56,6 @@ class FileWriter:
         self._topics: dict[tuple[str, str], int] = {}
         self._channels: dict[int, mcap.Channel] = {}
         self._new: list[mcap.Channel] = []
-        self._schemas = {
-            name: mcap.Schema(number, b"", "", name)
-            for number, name in enumerate(dict.fromkeys(SCHEMAS.values()), 1)
-        }
         self._counts: dict[int, int] = {}
         self._chunks: list[mcap.ChunkIndex] = []
         self._begin_chunk()
@@ -68,12 +66,12 @@ class FileWriter:
         self.added = self.written = 0
         head = [
             mcap.Header(PROFILE, f"wsclient {__version__}"),
-            mcap.Metadata(METADATA, dict(metadata)),
+            mcap.Metadata(METADATA, sealed(metadata)),
         ]
         self._metadata = mcap.MetadataIndex(
             len(MAGIC) + len(built(head[0])), len(built(head[1])), METADATA
         )
-        self._write(MAGIC + b"".join(map(built, [*head, *self._schemas.values()])))
+        self._write(MAGIC + b"".join(map(built, [*head, *schemas().values()])))
 
     def _begin_chunk(self) -> None:
         self._parts: list[bytes] = []
@@ -121,13 +119,7 @@ class FileWriter:
 
     def _new_topic(self, kind: Kind, topic: str) -> int:
         number = self._topics[kind, topic] = len(self._topics) + 1
-        channel = mcap.Channel(
-            id=number,
-            topic=topic,
-            message_encoding="msgpack",
-            metadata={"kind": kind},
-            schema_id=self._schemas[SCHEMAS[kind]].id,
-        )
+        channel = definition(number, kind, topic)
         self._channels[number] = channel
         self._new.append(channel)
         self._counts[number] = 0
@@ -172,7 +164,6 @@ class FileWriter:
         self._write(
             ending(
                 self.size,
-                list(self._schemas.values()),
                 channels,
                 {c.id: self._counts[c.id] for c in channels},
                 self._chunks,
