@@ -8,17 +8,18 @@ No file stays open between two calls.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
 
-from wsclient.recording.container import Damage
 from wsclient.recording.filereader import Chunk, FileReader, StoredRecord
 from wsclient.recording.folder import FileDamage, Recording
 
-__all__ = ["Place", "Playback", "Tape"]
+__all__ = ["Place", "Playback", "Tape", "before", "from_to"]
 
 #: After all positions and times.
 END = 1 << 65
-#: A place in a recording: the numbers of the file, of its chunk and of the record in that.
+#: A place in a recording: the number of the file, the position of the chunk (bytes), and the number
+#: of the record in that.
 Place = tuple[int, int, int]
 
 
@@ -47,64 +48,106 @@ class Tape:
         self.harm: list[FileDamage] = []
         #: The log time of the last record of the chunks before: times never step back.
         self._last = 0
-        #: The numbers of the present file and of the present chunk in it.
-        self._file = 0
-        self._chunk = -1
-        #: How much of each file's damage is known to be before the present chunk.
-        self._known: set[tuple[int, Damage]] = set()
+        #: The number of the present file, its chunks that come, and the position of the present one
+        #: (bytes).
+        self._file = -1
+        self._chunks: Iterator[Chunk] = iter(())
+        self._position = 0
+        #: Up to where (bytes) the damage of the file is known; None before the first chunk.
+        self._known: int | None = None if start is not None else -1
 
     def load(self) -> bool:
         """Go to the next chunk that has records. Return False if there is none."""
-        while (found := self._next_chunk()) is not None:
-            file, chunk = found
+        while (chunk := self._next_chunk()) is not None:
+            file = self.recording.files[self._file]
             records = self._cut(chunk, file.records(chunk))
             self._note(file, chunk.position)
             if records:
                 self.topics = file.topics_of(self._channels)
-                self.records, self.index = records, 0
+                self.records, self.index, self._position = records, 0, chunk.position
                 return True
-        self.records, self.index = (), 0
+        self.records, self.index, self._position = (), 0, END
         return False
 
-    def _next_chunk(self) -> tuple[FileReader, Chunk] | None:
+    def _next_chunk(self) -> Chunk | None:
         files = self.recording.files
-        while self._file < len(files):
-            file = files[self._file]
-            self._chunk += 1
-            if self._chunk >= len(file.chunks):
-                self._note(file, END)
-                self._file, self._chunk = self._file + 1, -1
-                continue
-            chunk = file.chunks[self._chunk]
-            if chunk.end >= self._low and chunk.start < self._high:
-                return file, chunk
-            self._note(file, chunk.position)
-            self.harm.clear()  # it is not within the times
-        return None
+        while (chunk := next(self._chunks, None)) is None:
+            if 0 <= self._file < len(files) and self._known is not None:
+                self._note(files[self._file], END)
+                self._known = -1
+            if self._file + 1 >= len(files):
+                return None
+            self._file += 1
+            self._chunks = files[self._file].between(self._low, self._high)
+        return chunk
 
     def _cut(self, chunk: Chunk, records: list[StoredRecord]) -> list[StoredRecord]:
         """Return those of a chunk's records that are wanted, with times that never step back."""
         last, low, high = self._last, self._low, self._high
-        if chunk.start < last:
+        if not records:
+            return records
+        if records[0][1] < last:
             records = [(n, max(at, last), published, data) for n, at, published, data in records]
-        if records:
-            self._last = records[-1][1]
-        if chunk.start < low or chunk.end >= high:
+        self._last = records[-1][1]
+        if records[0][1] < low or self._last >= high:
             return [record for record in records if low <= record[1] < high]
         return records
 
     def _note(self, file: FileReader, until: int) -> None:
         """Add the damage of a file up to a position (bytes) to :attr:`harm`, once."""
-        for damage in file.damage:
-            key = self._file, damage
-            if damage.position <= until and key not in self._known:
-                self._known.add(key)
-                self.harm.append(FileDamage(file.path, damage))
+        known, self._known = self._known, until
+        if known is not None:
+            self.harm += [
+                FileDamage(file.path, damage)
+                for damage in file.damage
+                if known < damage.position <= until
+            ]
+
+    @property
+    def path(self) -> Path:
+        """The path of the present file."""
+        return self.recording.files[self._file].path
 
     @property
     def place(self) -> Place:
         """The place of the next record."""
-        return self._file, self._chunk, self.index
+        return self._file, self._position, self.index
+
+
+def before(recording: Recording, place: Place) -> Iterator[tuple[Place, str, str, StoredRecord]]:
+    """Yield the records before a place, the last one first, each with its place and its topic."""
+    last_file, last_position, last_index = place
+    for number in range(min(last_file, len(recording.files) - 1), -1, -1):
+        file = recording.files[number]
+        topics = file.topics_of()
+        for chunk in reversed(file.chunks):
+            if number == last_file and chunk.position > last_position:
+                continue
+            records = file.records(chunk)
+            if number == last_file and chunk.position == last_position:
+                del records[last_index:]
+            for index in range(len(records) - 1, -1, -1):
+                kind, name = topics.get(records[index][0], ("", ""))
+                yield (number, chunk.position, index), kind, name, records[index]
+
+
+def from_to(
+    recording: Recording, begin: Place, end: Place, channels: Collection[str]
+) -> Iterator[tuple[str, str, StoredRecord]]:
+    """Yield the records from ``begin`` to before ``end``, each with its topic.
+
+    Of topics of the kind ``channel`` only ``channels``.
+    """
+    for number in range(begin[0], min(end[0], len(recording.files) - 1) + 1):
+        file = recording.files[number]
+        topics = file.topics_of(channels)
+        for chunk in file.chunks:
+            if not begin <= (number, chunk.position, END) or (number, chunk.position, -1) > end:
+                continue
+            for index, record in enumerate(file.records(chunk)):
+                topic = topics.get(record[0])
+                if topic is not None and begin <= (number, chunk.position, index) < end:
+                    yield (*topic, record)
 
 
 class Playback:

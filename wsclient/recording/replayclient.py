@@ -23,7 +23,6 @@ from wsclient.orderbook import ClientBooks
 from wsclient.recording.folder import FileDamage, Recording, recordings_of
 from wsclient.recording.playback import Tape
 from wsclient.recording.replaycore import Lane, ReplayCore
-from wsclient.stream.inbound import Inbound
 from wsclient.telemetry.stats import ConnectionInfo, ConnectionInfos, Stats
 from wsclient.threads.logs import ClientLog
 
@@ -121,10 +120,10 @@ class RecordedClient(WebSocketClient):
                 decimal = recorded.get("decimal") is True
             options = Options.of({**self._given, "dialect": found, "decimal": decimal})
             first = first or (options, found)
-            inbound = Inbound(found, decimal=decimal)
             names = recording.channels if self._only is None else self._only
             has = [name for name in names if name in set(recording.channels)]
-            lanes.append(Lane(Tape(recording, start, end, self._only), inbound, has))
+            tape = Tape(recording, start, end, self._only)
+            lanes.append(Lane(tape, found, has, decimal=decimal))
         if first is None:
             why = "; ".join(f"{bad.path}: {bad.damage.why}" for bad in self._bad)
             raise ConfigurationError(f"no file of {self._where} can be read: {why}")

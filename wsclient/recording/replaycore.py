@@ -14,7 +14,7 @@ from __future__ import annotations
 import random
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from logging import WARNING
 from threading import get_ident
@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 from wsclient.dialect.base import Dialect
 from wsclient.errors import ClientClosed, RecordingEnded, WaitTimeout
 from wsclient.events import GapMarked
-from wsclient.messages import Arrival, Gap, Message
+from wsclient.messages import Message
 from wsclient.options import Options
 from wsclient.recording.container import Damage
 from wsclient.recording.folder import FileDamage
@@ -35,10 +35,10 @@ from wsclient.recording.records import (
     Happened,
     Lost,
     decode,
-    message_of,
 )
 from wsclient.recording.replaycalls import ReplayCallbacks, ReplayCalls
 from wsclient.recording.replayevents import ReplayedConnections, notice_of
+from wsclient.recording.restoring import Restorer
 from wsclient.runtime.core import Core
 from wsclient.runtime.queues import MessageQueue
 from wsclient.sansio.actions import Notify
@@ -46,7 +46,6 @@ from wsclient.sansio.life import State
 from wsclient.sansio.supervisor import Supervisor
 from wsclient.stream.channel import LATE_OR_DUPLICATE, Channel
 from wsclient.stream.declared import Types
-from wsclient.stream.inbound import Inbound
 from wsclient.threads.logs import ClientLog
 from wsclient.threads.waiting import Deadline
 from wsclient.threads.waitlist import WaitList, new_signal, pause
@@ -111,15 +110,15 @@ class ReplaySupervisor(Supervisor):
         return self.recorded if self.life.is_running else super().state
 
 
-class Lane:
-    """One recording of a playback: its tape, its decoder, and what its channels have missed."""
+class Lane(Restorer):
+    """One recording of a playback: its tape, its messages and its connections."""
 
-    def __init__(self, tape: Tape, inbound: Inbound, names: Iterable[str]) -> None:
+    def __init__(self, tape: Tape, dialect: Dialect, names: Iterable[str], *, decimal: bool):
         recording = tape.recording
+        super().__init__(recording, dialect, decimal=decimal)
         self.tape = tape
         #: Sessions of one client have the same.
         self.client = recording.venue, recording.name
-        self.inbound = inbound
         self.channels = dict.fromkeys(names)
         self.connections = ReplayedConnections()
         #: What is added to the recording's monotonic times (ns), so that all recordings have one
@@ -127,44 +126,6 @@ class Lane:
         self.shift: int | None = None
         #: The time (ns since the epoch) of the last record.
         self.last: int | None = None
-        #: The gaps that the recorder has left, by channel, and the one of all channels that are not
-        #: in ``told``.
-        self._missed: dict[str, Gap] = {}
-        self._unknown: Gap | None = None
-        self._told: set[str] = set()
-        #: True while a next message may carry such a gap.
-        self.has_gaps = False
-
-    def miss(self, gap: Gap, channels: Mapping[str, int] | None = None) -> None:
-        """Note a gap of these channels, each with the number of messages; None for all."""
-        self.has_gaps = True
-        if channels is None:
-            for name, known in self._missed.items():
-                self._missed[name] = known.merge(gap)
-            if self._unknown is not None:
-                gap = self._unknown.merge(gap)
-            self._unknown = gap
-            self._told = set(self._missed)
-            return
-        for name, count in channels.items():
-            self._note(name, Gap(gap.reason, count, gap.since))
-
-    def _note(self, name: str, gap: Gap) -> None:
-        before = self._take(name)
-        self._missed[name] = gap if before is None else before.merge(gap)
-
-    def _take(self, name: str) -> Gap | None:
-        gap = self._missed.pop(name, None)
-        if gap is None and self._unknown is not None and name not in self._told:
-            gap = self._unknown
-        self._told.add(name)
-        return gap
-
-    def mark(self, message: Message) -> None:
-        """Add to the gap of a message what the recorder has missed before it."""
-        gap = self._take(message.channel)
-        if gap is not None:
-            message.gap = gap.merge(message.gap)
 
 
 class _Taken(NamedTuple):
@@ -442,8 +403,7 @@ class ReplayCore(Core):
                 step = self._client(lane, record)
         except ValueError as error:
             why = f"a record of {name!r} cannot be read ({error})"
-            path = tape.recording.files[tape.place[0]].path
-            damage = FileDamage(path, Damage(0, len(data), why))
+            damage = FileDamage(tape.path, Damage(0, len(data), why))
             tape.recording.unreadable.append(damage)
             tape.harm.append(damage)
             step = None
@@ -467,21 +427,11 @@ class ReplayCore(Core):
         intake.count(None, not frame.is_repeated, 0 if frame.is_repeated else len(raw), now)
         if not frame.parts:
             return None
-        # A message that the client has made itself has no payload, and was not read.
-        arrival = (
-            Arrival(published, frame.connection_id, lane.inbound, now)
-            if raw
-            else Arrival(published, frame.connection_id, None)
-        )
-        messages, notices = [], []
-        for part in frame.parts:
-            message = message_of(part, topic, raw)
+        wanted = {*self._routes, *self.appliers} if topic is None and self.is_selective else None
+        messages = lane.of_frame(frame, topic, published, wanted, now)
+        notices = []
+        for message in messages:
             name = message.channel
-            if topic is None and not self._is_wanted(name):
-                continue
-            message.arrival = arrival
-            if lane.has_gaps:
-                lane.mark(message)
             channel = self._by_name.get(name)
             if channel is None:
                 channel = self._by_name[name] = Channel(name)
@@ -493,7 +443,6 @@ class ReplayCore(Core):
                     counters.gaps += 1
                     if self.event_hub.wants(GapMarked):
                         notices.append(Notify(GapMarked, (name, gap), frame.connection_id))
-            messages.append(message)
         counters.messages += len(messages)
         lane.connections.count(frame.connection_id, len(messages), len(raw))
         return _Taken(lane, messages, notices)
@@ -502,8 +451,7 @@ class ReplayCore(Core):
         notices: list[Notify] = []
         now = self.replayed.monotonic()
         if isinstance(record, Lost):
-            channels = None if record.is_unknown else record.channels
-            lane.miss(Gap("recorder", None, record.since), channels)
+            lane.lost.add(record)
         elif isinstance(record, ClientState):
             lane.connections.restart(record, now)
         elif isinstance(record, Happened):
@@ -520,7 +468,7 @@ class ReplayCore(Core):
             size = f"{damage.size:,} bytes at {damage.position:,}"
             self.log(WARNING, f"damaged recording: {path}: skipped {size}: {damage.why}")
         tape.harm.clear()
-        lane.miss(Gap("recorder", None, lane.last))
+        lane.lost.add(Lost(at=0, why="damage", since=lane.last, is_unknown=True))
 
     def _hand_over(self, messages: Sequence[Message]) -> None:
         failure = self.router.deliver(messages)
