@@ -20,6 +20,7 @@ find a fault       diagnose, Diagnosis
 messages           Message, Gap, Reader, Subscription, SubscriptionState
 order books        OrderBook, Level, BookState
 events, statistics events (a module), EventStream, Stats
+recordings         Recorder
 older code         WebSocketHandler
 own dialects       Dialect; the other classes for them are in wsclient.dialect
 errors             WSClientError is the base of all; help(wsclient.errors) shows the tree:
@@ -120,6 +121,7 @@ if TYPE_CHECKING:
     from wsclient.options import Options
     from wsclient.orderbook import OrderBook
     from wsclient.reader import Reader
+    from wsclient.recording.recorder import Recorder
     from wsclient.runtime.eventstream import EventStream
     from wsclient.sansio.life import State
     from wsclient.stream.envelope import Envelope as Envelope
@@ -129,6 +131,7 @@ if TYPE_CHECKING:
     from wsclient.telemetry.stats import Lag as Lag
     from wsclient.telemetry.stats import QueueStats as QueueStats
     from wsclient.telemetry.stats import Rate as Rate
+    from wsclient.telemetry.stats import RecorderStats as RecorderStats
     from wsclient.telemetry.stats import Stats
     from wsclient.verdicts import Verdict, classify
     from wsclient.views import PlainBookUpdate as PlainBookUpdate
@@ -161,6 +164,7 @@ __all__ = [
     "QueueOverflow",
     "Reader",
     "ReconnectError",
+    "Recorder",
     "ReentrantCall",
     "RequestRejected",
     "State",
@@ -217,10 +221,11 @@ _NAMES = {
     "options": "Options",
     "orderbook": "OrderBook",
     "reader": "Reader",
+    "recording.recorder": "Recorder",
     "runtime.eventstream": "EventStream",
     "sansio.life": "State",
     "stream.envelope": "Envelope",
-    "telemetry.stats": "ChannelStats ConnectionInfo Lag QueueStats Rate Stats",
+    "telemetry.stats": "ChannelStats ConnectionInfo Lag QueueStats Rate RecorderStats Stats",
     "verdicts": "Verdict classify",
     "views": "PlainBookUpdate Quote Trade",
 }
