@@ -20,7 +20,6 @@ find a fault       diagnose, Diagnosis
 messages           Message, Gap, Reader, Subscription, SubscriptionState
 order books        OrderBook, Level, BookState
 events, statistics events (a module), EventStream, Stats
-recordings         Recorder
 older code         WebSocketHandler
 own dialects       Dialect; the other classes for them are in wsclient.dialect
 errors             WSClientError is the base of all; help(wsclient.errors) shows the tree:
@@ -32,9 +31,9 @@ errors             WSClientError is the base of all; help(wsclient.errors) shows
                    WaitTimeout
 
 The classes of wsclient.dialect, of the venues in wsclient.dialects, the parts of ``client.stats()``
-in ``wsclient.stats``, what messages return (Trade, Quote, PlainBookUpdate), and Envelope, a record
-of a message, can be imported from here too. Each name is imported when it is first used, so that
-``import wsclient`` costs little.
+in ``wsclient.stats``, what messages return (Trade, Quote, PlainBookUpdate), Envelope, a record of a
+message, and Recorder, which ``client.record()`` makes, can be imported from here too. Each name is
+imported when it is first used, so that ``import wsclient`` costs little.
 """
 
 from wsclient.version import __version__ as __version__
@@ -121,7 +120,7 @@ if TYPE_CHECKING:
     from wsclient.options import Options
     from wsclient.orderbook import OrderBook
     from wsclient.reader import Reader
-    from wsclient.recording.recorder import Recorder
+    from wsclient.recording.recorder import Recorder as Recorder
     from wsclient.runtime.eventstream import EventStream
     from wsclient.sansio.life import State
     from wsclient.stream.envelope import Envelope as Envelope
@@ -164,7 +163,6 @@ __all__ = [
     "QueueOverflow",
     "Reader",
     "ReconnectError",
-    "Recorder",
     "ReentrantCall",
     "RequestRejected",
     "State",

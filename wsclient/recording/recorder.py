@@ -70,7 +70,7 @@ class Recorder:
     alive.
     """
 
-    def __init__(self, writer: Writer) -> None:
+    def __init__(self, writer: RecorderThread) -> None:
         self._writer = writer
 
     @property
@@ -108,7 +108,7 @@ class Recorder:
         return f"<Recorder {self._writer.files.path.name}: {state}>"
 
 
-class Writer:
+class RecorderThread:
     """The thread of one recorder, and what it shares with others."""
 
     def __init__(
@@ -169,7 +169,7 @@ class Writer:
                 )
             core.tap = self.buffer
             self._put_state()
-        core.recording = self
+        core.recorder = self
         core.event_hub.tap = self._happened
 
     def detach(self) -> None:
@@ -252,7 +252,7 @@ class Writer:
             if not self.core.is_forked:
                 self.detach()
                 self.is_over = True
-                self.core.recording = Ended(self.stats())
+                self.core.recorder = EndedRecorder(self.stats())
 
     def _begin(self) -> None:
         """Finish what earlier recorders have left, and say what was missed since the last one."""
@@ -428,7 +428,7 @@ class Writer:
         self._persist(self.files.finish)
 
 
-class Ended:
+class EndedRecorder:
     """What a client keeps of a recorder that has ended."""
 
     def __init__(self, stats: RecorderStats) -> None:
@@ -481,7 +481,7 @@ def record(
     files = Files(Path(folder), metadata, Rules(file_bytes, file_seconds, level), core.clock)
     files.open()
     try:
-        writer = Writer(
+        writer = RecorderThread(
             core,
             files,
             session=session,
@@ -505,7 +505,7 @@ def record(
 
 
 #: The recorders of this process.
-running: WeakGroup[Writer] = WeakGroup()
+running: WeakGroup[RecorderThread] = WeakGroup()
 
 
 @atexit.register

@@ -24,9 +24,9 @@ __all__ = [
     "Moment",
     "Opened",
     "Ordinary",
+    "Outgoing",
     "Passed",
     "Read",
-    "Sent",
 ]
 
 #: What is charged (bytes) for an entry, for each frame, and for each message, beside the payloads.
@@ -49,11 +49,11 @@ class Moment(msgspec.Struct, gc=False):
     at: int
 
 
-class _Entry(msgspec.Struct, gc=False):
+class _Charged(msgspec.Struct, gc=False):
     charge: int
 
 
-class Read(_Entry, gc=False):
+class Read(_Charged, gc=False):
     """The frames of one read; ``binary`` are the indexes of those that are not text."""
 
     arrival: Arrival
@@ -61,7 +61,7 @@ class Read(_Entry, gc=False):
     binary: tuple[int, ...]
 
 
-class Ordinary(_Entry, gc=False):
+class Ordinary(_Charged, gc=False):
     """Messages without gaps, each with its payload: those from ``begin`` to ``done`` of a read.
 
     ``heads`` are (channel, type, sequence, item).
@@ -75,7 +75,7 @@ class Ordinary(_Entry, gc=False):
     links: Links | None
 
 
-class Delivered(_Entry, gc=False):
+class Delivered(_Charged, gc=False):
     """Messages of any frames. ``heads`` have also the gap, the payload and the arrival."""
 
     heads: list[Any]
@@ -83,21 +83,21 @@ class Delivered(_Entry, gc=False):
     moment: Moment
 
 
-class Passed(_Entry, gc=False):
+class Passed(_Charged, gc=False):
     """The first ``done`` frames of the last read of a connection are processed."""
 
     connection_id: int
     done: int
 
 
-class Opened(_Entry, gc=False):
+class Opened(_Charged, gc=False):
     """A connection is open; ``login`` is about to be sent."""
 
     connection_id: int
     login: Any
 
 
-class Sent(_Entry, gc=False):
+class Outgoing(_Charged, gc=False):
     """A message is about to be sent."""
 
     connection_id: int
@@ -105,7 +105,7 @@ class Sent(_Entry, gc=False):
     moment: Moment
 
 
-class Answered(_Entry, gc=False):
+class Answered(_Charged, gc=False):
     """A snapshot by REST."""
 
     channel: str
@@ -114,7 +114,7 @@ class Answered(_Entry, gc=False):
     moment: Moment
 
 
-class Happening(_Entry, gc=False):
+class Happening(_Charged, gc=False):
     """An event."""
 
     event: Event
@@ -122,7 +122,7 @@ class Happening(_Entry, gc=False):
     moment: Moment
 
 
-class Missing(_Entry, gc=False):
+class Missing(_Charged, gc=False):
     """What found no room, before this entry."""
 
     channels: Counter[str]
@@ -130,7 +130,7 @@ class Missing(_Entry, gc=False):
     moment: Moment
 
 
-Entry: TypeAlias = Read | Ordinary | Delivered | Passed | Opened | Sent | Answered | Happening
+Entry: TypeAlias = Read | Ordinary | Delivered | Passed | Opened | Outgoing | Answered | Happening
 
 
 class Buffer:
@@ -253,7 +253,7 @@ class Buffer:
             self.put(Passed(ENTRY, connection_id, done))
 
     def sent(self, connection_id: int, payload: str | bytes) -> None:
-        self.put_aside(Sent(ENTRY + len(payload), connection_id, payload, self.moment()))
+        self.put_aside(Outgoing(ENTRY + len(payload), connection_id, payload, self.moment()))
 
     def answered(self, channel: str, connection_id: int, body: bytes) -> None:
         self.put_aside(Answered(ENTRY + len(body), channel, connection_id, body, self.moment()))

@@ -17,9 +17,9 @@ from wsclient.recording.tap import (
     Missing,
     Opened,
     Ordinary,
+    Outgoing,
     Passed,
     Read,
-    Sent,
 )
 from wsclient.text import text_of
 from wsclient.transport.masking import FrameMask
@@ -70,7 +70,7 @@ class Transcript:
             Delivered: self._delivered,
             Passed: self._passed,
             Opened: self._opened,
-            Sent: self._sent,
+            Outgoing: self._sent,
             Answered: self._answered,
             Happening: self._happened,
             Missing: self._missing,
@@ -204,7 +204,7 @@ class Transcript:
             del self._masks[old]
         self._mask_of(entry.connection_id).hide(entry.login)
 
-    def _sent(self, entry: Sent) -> None:
+    def _sent(self, entry: Outgoing) -> None:
         is_binary = isinstance(entry.payload, bytes)
         payload = entry.payload
         text = payload.decode(errors="surrogateescape") if isinstance(payload, bytes) else payload

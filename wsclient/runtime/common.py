@@ -29,7 +29,7 @@ from wsclient.runtime.posts import Posts
 from wsclient.runtime.queues import MessageQueue
 from wsclient.runtime.router import Router, Routes
 from wsclient.runtime.routes import RouteFinder
-from wsclient.runtime.tap import Recording, Tap
+from wsclient.runtime.tap import RunningRecorder, Tap
 from wsclient.sansio.supervisor import Supervisor
 from wsclient.stream.channel import Batch
 from wsclient.stream.declared import Types, types_of
@@ -84,7 +84,7 @@ class Common(ABC):
         #: Gets everything that is to be recorded; None while nothing is.
         self.tap: Tap | None = None
         #: The last recorder, which may have ended.
-        self.recording: Recording | None = None
+        self.recorder: RunningRecorder | None = None
         self.routes = RouteFinder(
             dialect, url, log.venue, sources.mask, has_credentials=options.credentials is not None
         )

@@ -110,7 +110,7 @@ class Core(Common):
         if self.callbacks.thread is not threading.current_thread():
             self.callbacks.is_over = True
         self.end_events()  # else a watchdog that is held up would keep listeners waiting for ever
-        if self.recording is not None and not self.recording.join(deadline):
+        if self.recorder is not None and not self.recorder.join(deadline):
             self.emit(ThreadStuck, "wsclient-recorder")
         flush(min(deadline.remaining(), FLUSH))
 

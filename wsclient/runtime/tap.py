@@ -11,7 +11,7 @@ from wsclient.stream.channel import Batch
 from wsclient.telemetry.stats import RecorderStats
 from wsclient.threads.waiting import Deadline
 
-__all__ = ["Recording", "Tap"]
+__all__ = ["RunningRecorder", "Tap"]
 
 
 class Tap(Protocol):
@@ -57,7 +57,7 @@ class Tap(Protocol):
         """
 
 
-class Recording(Protocol):
+class RunningRecorder(Protocol):
     """The recorder of a client, as the client sees it."""
 
     def stats(self) -> RecorderStats:
