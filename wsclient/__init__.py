@@ -32,9 +32,9 @@ errors             WSClientError is the base of all; help(wsclient.errors) shows
                    WaitTimeout
 
 The classes of wsclient.dialect, of the venues in wsclient.dialects, the parts of ``client.stats()``
-in ``wsclient.stats``, what messages return (Trade, Quote, PlainBookUpdate), and Envelope, a record
-of a message, can be imported from here too. Each name is imported when it is first used, so that
-``import wsclient`` costs little.
+in ``wsclient.stats``, what messages return (Trade, Quote, PlainBookUpdate), Envelope, a record of a
+message, and Recorder, which ``client.record()`` makes, can be imported from here too. Each name is
+imported when it is first used, so that ``import wsclient`` costs little.
 """
 
 from wsclient.version import __version__ as __version__
@@ -122,6 +122,7 @@ if TYPE_CHECKING:
     from wsclient.options import Options
     from wsclient.orderbook import OrderBook
     from wsclient.reader import Reader
+    from wsclient.recording.recorder import Recorder as Recorder
     from wsclient.recording.replayclient import RecordedClient, open_recording
     from wsclient.runtime.eventstream import EventStream
     from wsclient.sansio.life import State
@@ -132,6 +133,7 @@ if TYPE_CHECKING:
     from wsclient.telemetry.stats import Lag as Lag
     from wsclient.telemetry.stats import QueueStats as QueueStats
     from wsclient.telemetry.stats import Rate as Rate
+    from wsclient.telemetry.stats import RecorderStats as RecorderStats
     from wsclient.telemetry.stats import Stats
     from wsclient.verdicts import Verdict, classify
     from wsclient.views import PlainBookUpdate as PlainBookUpdate
@@ -223,11 +225,12 @@ _NAMES = {
     "options": "Options",
     "orderbook": "OrderBook",
     "reader": "Reader",
+    "recording.recorder": "Recorder",
     "recording.replayclient": "RecordedClient open_recording",
     "runtime.eventstream": "EventStream",
     "sansio.life": "State",
     "stream.envelope": "Envelope",
-    "telemetry.stats": "ChannelStats ConnectionInfo Lag QueueStats Rate Stats",
+    "telemetry.stats": "ChannelStats ConnectionInfo Lag QueueStats Rate RecorderStats Stats",
     "verdicts": "Verdict classify",
     "views": "PlainBookUpdate Quote Trade",
 }
