@@ -16,11 +16,11 @@ import msgspec
 from wsclient.cli.connecting import options_of
 from wsclient.cli.terminal import clock, complain, is_rich, printable
 from wsclient.client import WebSocketClient, connect
-from wsclient.dialect.base import Dialect
 from wsclient.errors import ConfigurationError, SubscriptionError
 from wsclient.messages import Gap, Message
 from wsclient.options import Options
 from wsclient.stream.envelope import Envelope
+from wsclient.stream.exact import Exact, parts
 from wsclient.threads.logs import flush
 
 __all__ = ["run"]
@@ -83,33 +83,6 @@ def _batches(
         yield messages
 
 
-class Exact:
-    """The data of messages as the JSON text that the venue sent, digit for digit."""
-
-    def __init__(self, dialect: Dialect) -> None:
-        self._item = dialect.item
-
-    def __call__(self, message: Message) -> bytes:
-        """Return the JSON text of ``message.data``, on one line."""
-        text = message.raw or b"null"
-        if message.item is not None:
-            text = self._item(_Text(text), message.item).text
-        return msgspec.json.format(text, indent=-1) if b"\n" in text or b"\r" in text else text
-
-
-_parts = msgspec.json.Decoder(dict[str, msgspec.Raw] | list[msgspec.Raw]).decode
-
-
-class _Text:
-    """A JSON text that is decoded only where an item of it is taken."""
-
-    def __init__(self, text: bytes) -> None:
-        self.text = text
-
-    def __getitem__(self, key: Any) -> _Text:
-        return _Text(bytes(_parts(self.text)[key]))
-
-
 class Json:
     """A format: the envelope of each message, a JSON object on one line."""
 
@@ -140,7 +113,7 @@ class Human:
         """Return the data: an object as ``key=value``, without what the line shows already."""
         text = self._exact(message)
         try:
-            fields = _parts(text)
+            fields = parts(text)
             if isinstance(fields, dict):
                 return " ".join(self._fields(message, fields))
         except msgspec.DecodeError:

@@ -11,6 +11,7 @@ a file, and a publish time.
 
 from __future__ import annotations
 
+import json
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
@@ -30,14 +31,16 @@ except ImportError as error:
     ) from error
 
 __all__ = [
-    "BODY",
     "CHUNK_SIZE",
+    "CRC",
     "MAGIC",
     "MESSAGE",
     "METADATA",
+    "PART",
     "PROFILE",
     "RECORD",
     "SCHEMAS",
+    "SUFFIX",
     "ZSTD",
     "ZSTD_AT",
     "Damage",
@@ -45,26 +48,35 @@ __all__ = [
     "ReadDataStream",
     "Stored",
     "built",
+    "definition",
     "ending",
+    "is_sealed",
     "mcap",
+    "schemas",
+    "sealed",
     "zstandard",
 ]
+
+#: The end of the name of a finished file, and of one that is being written.
+SUFFIX = ".mcap"
+PART = ".mcap.part"
 
 MAGIC = b"\x89MCAP0\r\n"
 PROFILE = "wsclient"
 #: The name of the metadata record. Its fields are text: ``version``, ``session`` (one id for all
 #: files of a recorder), ``number`` (of the file in the session, from 1), ``venue`` (the dialect's
 #: name), ``name`` (the client's name), ``url``, ``options`` (JSON), ``created`` (ns since the
-#: epoch).
+#: epoch), and :data:`CRC`.
 METADATA = "wsclient.recording"
+#: The field that protects what MCAP itself does not: the metadata, and the definition of a topic.
+CRC = "crc"
 #: A chunk ends when it has this size (bytes), before compression.
 CHUNK_SIZE = 1024 * 1024
 
 #: The head of every record: its opcode, and the size of what follows.
 RECORD = struct.Struct("<BQ")
-#: The head of a message record, and the same without the head of every record.
+#: The head of a message record.
 MESSAGE = struct.Struct("<BQHIQQ")
-BODY = struct.Struct("<HIQQ")
 #: Stands in each chunk record, this many bytes after its beginning.
 ZSTD = b"\x04\x00\x00\x00zstd"
 ZSTD_AT = RECORD.size + 8 + 8 + 8 + 4
@@ -102,9 +114,40 @@ def built(record: Any) -> bytes:
     return bytes(builder.end())  # type: ignore[no-untyped-call]
 
 
+def schemas() -> dict[str, mcap.Schema]:
+    """Return the schemas by their names. They are the same in all files."""
+    names = dict.fromkeys(SCHEMAS.values())
+    return {name: mcap.Schema(number, b"", "", name) for number, name in enumerate(names, 1)}
+
+
+def definition(number: int, kind: str, topic: str) -> mcap.Channel:
+    """Return the record that defines a topic. Raises KeyError for an unknown kind."""
+    return mcap.Channel(
+        id=number,
+        topic=topic,
+        message_encoding="msgpack",
+        metadata=sealed({"kind": kind}, number, topic),
+        schema_id=schemas()[SCHEMAS[kind]].id,
+    )
+
+
+def sealed(fields: Mapping[str, str], *others: str | int) -> dict[str, str]:
+    """Return the fields with a CRC of them and of the ``others``."""
+    return {**fields, CRC: _crc(fields, others)}
+
+
+def is_sealed(fields: Mapping[str, str], *others: str | int) -> bool:
+    """Return whether the CRC of the fields is right."""
+    rest = {name: value for name, value in fields.items() if name != CRC}
+    return fields.get(CRC) == _crc(rest, others)
+
+
+def _crc(fields: Mapping[str, str], others: Sequence[str | int]) -> str:
+    return f"{zlib.crc32(json.dumps([sorted(fields.items()), *others]).encode()):08x}"
+
+
 def ending(
     position: int,
-    schemas: Sequence[mcap.Schema],
     channels: Sequence[mcap.Channel],
     counts: Mapping[int, int],
     chunks: Sequence[mcap.ChunkIndex],
@@ -116,6 +159,7 @@ def ending(
     """
     data_end = built(mcap.DataEnd(0))
     start = position + len(data_end)
+    known = list(schemas().values())
     times = [(c.message_start_time, c.message_end_time) for c in chunks] or [(0, 0)]
     statistics = mcap.Statistics(
         attachment_count=0,
@@ -126,10 +170,10 @@ def ending(
         message_start_time=min(start for start, _ in times),
         message_end_time=max(end for _, end in times),
         metadata_count=1,
-        schema_count=len(schemas),
+        schema_count=len(known),
     )
     groups = [
-        (Opcode.SCHEMA, schemas),
+        (Opcode.SCHEMA, known),
         (Opcode.CHANNEL, channels),
         (Opcode.STATISTICS, [statistics]),
         (Opcode.CHUNK_INDEX, chunks),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import BinaryIO
 
 from wsclient.recording.container import (
@@ -13,11 +13,13 @@ from wsclient.recording.container import (
     METADATA,
     PROFILE,
     RECORD,
-    SCHEMAS,
     Opcode,
     built,
+    definition,
     ending,
     mcap,
+    schemas,
+    sealed,
     zstandard,
 )
 from wsclient.recording.records import Kind
@@ -51,13 +53,9 @@ class FileWriter:
         self._chunk_size = chunk_size
         self._compress = zstandard.ZstdCompressor(level=level).compress
         #: The topics, by kind and name, each with its id, and those not yet written.
-        self._topics: dict[tuple[str, str], int] = {}
+        self._topics: dict[tuple[Kind, str], int] = {}
         self._channels: dict[int, mcap.Channel] = {}
         self._new: list[mcap.Channel] = []
-        self._schemas = {
-            name: mcap.Schema(number, b"", "", name)
-            for number, name in enumerate(dict.fromkeys(SCHEMAS.values()), 1)
-        }
         self._counts: dict[int, int] = {}
         self._chunks: list[mcap.ChunkIndex] = []
         self._begin_chunk()
@@ -68,12 +66,12 @@ class FileWriter:
         self.added = self.written = 0
         head = [
             mcap.Header(PROFILE, f"wsclient {__version__}"),
-            mcap.Metadata(METADATA, dict(metadata)),
+            mcap.Metadata(METADATA, sealed(metadata)),
         ]
         self._metadata = mcap.MetadataIndex(
             len(MAGIC) + len(built(head[0])), len(built(head[1])), METADATA
         )
-        self._write(MAGIC + b"".join(map(built, [*head, *self._schemas.values()])))
+        self._write(MAGIC + b"".join(map(built, [*head, *schemas().values()])))
 
     def _begin_chunk(self) -> None:
         self._parts: list[bytes] = []
@@ -121,13 +119,7 @@ class FileWriter:
 
     def _new_topic(self, kind: Kind, topic: str) -> int:
         number = self._topics[kind, topic] = len(self._topics) + 1
-        channel = mcap.Channel(
-            id=number,
-            topic=topic,
-            message_encoding="msgpack",
-            metadata={"kind": kind},
-            schema_id=self._schemas[SCHEMAS[kind]].id,
-        )
+        channel = definition(number, kind, topic)
         self._channels[number] = channel
         self._new.append(channel)
         self._counts[number] = 0
@@ -165,6 +157,14 @@ class FileWriter:
         self.written = self.added
         self._begin_chunk()
 
+    def unwritten(self) -> Iterator[tuple[Kind, str, int, bytes]]:
+        """Yield what the present chunk holds, as given to :meth:`add`."""
+        topics = {number: topic for topic, number in self._topics.items()}
+        for head, data in zip(self._parts[::2], self._parts[1::2], strict=True):
+            _, _, number, _, _, at = MESSAGE.unpack(head)
+            kind, topic = topics[number]
+            yield kind, topic, at, data
+
     def finish(self) -> None:
         """Write what is buffered, and the summary. The file stays open."""
         self.end_chunk()
@@ -172,7 +172,6 @@ class FileWriter:
         self._write(
             ending(
                 self.size,
-                list(self._schemas.values()),
                 channels,
                 {c.id: self._counts[c.id] for c in channels},
                 self._chunks,

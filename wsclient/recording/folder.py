@@ -14,15 +14,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from wsclient.errors import ConfigurationError, InvalidMessage
-from wsclient.recording.container import Damage, Stored
+from wsclient.recording.container import PART, SUFFIX, Damage, Stored
 from wsclient.recording.filereader import FileReader
 from wsclient.recording.records import Record, decode
 
 __all__ = ["PART", "SUFFIX", "FileDamage", "RecordedEntry", "Recording", "merged", "recordings_of"]
-
-#: The end of the name of a finished file, and of one that is being written.
-SUFFIX = ".mcap"
-PART = ".mcap.part"
 
 
 class RecordedEntry(NamedTuple):

@@ -222,7 +222,10 @@ _client = msgspec.msgpack.Decoder(ClientRecord).decode
 
 def decode(kind: str, data: bytes) -> Record:
     """Return the record of a topic of this kind. Raises ValueError if there is none."""
-    return _client(data) if kind == "client" else _frame(data)
+    try:
+        return _client(data) if kind == "client" else _frame(data)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def part_of(message: Message, topic: str | None = None) -> Part:

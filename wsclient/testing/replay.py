@@ -2,118 +2,23 @@
 
 from __future__ import annotations
 
-import ast
 import functools
 import json
 import os
-import re
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from decimal import Context, Decimal
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
 
 from wsclient.books.book import Book
 from wsclient.dialect.base import Dialect
 from wsclient.messages import Message
+from wsclient.recording.lines import Recorded as Recorded
+from wsclient.recording.lines import read_recording as read_recording
 from wsclient.testing import venues
 from wsclient.testing.market import Depth
 from wsclient.testing.peer import Peer
 from wsclient.testing.protocols import MarketProtocol, Payload, ScriptedProtocol
 from wsclient.testing.venue import FakeVenue
-
-RecordedDirection = Literal["received", "sent", "connected", "http"]
-
-
-@dataclass(frozen=True)
-class Recorded:
-    """One item of a recording, as the client saw it.
-
-    An `http` item is the reply to a GET of `uri`; all items but received messages have a `uri`.
-    `time` is in nanoseconds: since the epoch, or of the recorder's own clock in a capture. It is
-    None if the recording has no times.
-    """
-
-    direction: RecordedDirection
-    time: int | None
-    payload: bytes
-    uri: str | None = None
-
-
-def read_recording(source: str | os.PathLike[str] | Iterable[str]) -> list[Recorded]:
-    """Return all items of a recording, given by the path of a file or by its lines.
-
-    Three formats are known:
-
-    - one received JSON payload per line;
-    - a capture: a line `CBCAP1 ...`, then `<time> <number of bytes>` before each payload;
-    - that of cryptofeed, where each line says what it is and binary payloads are bytes literals.
-
-    Raises ValueError, with the line, for anything else.
-    """
-    if isinstance(source, str | os.PathLike):
-        content = Path(source).read_bytes()
-    else:
-        content = "\n".join(line.rstrip("\n") for line in source).encode()
-    if content.startswith(b"CBCAP1 "):
-        return list(_capture(content))
-    lines = [line for line in content.split(b"\n") if line]
-    if content[:1] in (b"{", b"["):
-        if _is_tail(lines[0]):
-            raise ValueError(
-                "this is the output of 'wsclient tail --json', not what the venue sent: a "
-                "recording has one payload of the venue per line"
-            )
-        return [Recorded("received", None, line) for line in lines]
-    return [_cryptofeed(line) for line in lines]
-
-
-def _is_tail(line: bytes) -> bool:
-    try:
-        fields = json.loads(line)
-    except ValueError:
-        return False
-    return isinstance(fields, dict) and {"received_at", "connection_id", "data"} <= fields.keys()
-
-
-def _capture(content: bytes) -> Iterator[Recorded]:
-    position = content.index(b"\n") + 1
-    while position < len(content):
-        head, _, _ = content[position:].partition(b"\n")
-        try:
-            time, size = map(int, head.split())
-        except ValueError:
-            raise ValueError(
-                f"not '<time> <number of bytes>' before a captured message: {head[:100]!r}"
-            ) from None
-        start = position + len(head) + 1
-        yield Recorded("received", time, content[start : start + size])
-        position = start + size + 1
-
-
-_CRYPTOFEED = re.compile(rb"(?:(\S+) (<-|<->|->) )?(\d+(?:\.\d+)?)(?:: (.*))?", re.DOTALL)
-_DIRECTIONS: dict[bytes, RecordedDirection] = {
-    b"": "received",
-    b"<-": "sent",
-    b"<->": "connected",
-    b"->": "http",
-}
-
-
-#: The program's decimal context may have fewer digits.
-_CONTEXT = Context(prec=50, traps=[])
-
-
-def _cryptofeed(line: bytes) -> Recorded:
-    match = _CRYPTOFEED.fullmatch(line)
-    if match is None:
-        raise ValueError(f"not a line of a recording: {line[:100]!r}")
-    uri, arrow, time, payload = match.groups(default=b"")
-    if payload[:2] in (b"b'", b'b"'):
-        payload = ast.literal_eval(payload.decode())
-    nanoseconds = int(_CONTEXT.scaleb(Decimal(time.decode()), 9))
-    return Recorded(_DIRECTIONS[arrow], nanoseconds, payload, uri.decode() or None)
 
 
 class Replay(ScriptedProtocol):
