@@ -82,7 +82,7 @@ class ChannelReport:
     seconds, while a connection that carries the channel was open; ``silences`` is the number of
     those beyond the limit. ``coverage`` is the share (0 to 1) of the time from the first to the
     last message in which the recorder ran and such a connection was open. ``first`` and ``last``
-    are the times of these messages (ns since the epoch).
+    are the times of these messages (ns since the epoch). All three are None without a message.
     """
 
     channel: str
@@ -94,7 +94,7 @@ class ChannelReport:
     duplicates: int
     longest_silence: float
     silences: int
-    coverage: float
+    coverage: float | None
     first: int | None
     last: int | None
     book: BookReport | None

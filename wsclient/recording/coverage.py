@@ -28,10 +28,13 @@ class ChannelPresence:
         self.silences = 0
 
     @property
-    def coverage(self) -> float:
-        """The share of the time from the first to the last message in which it could be heard."""
+    def coverage(self) -> float | None:
+        """The share of the time from the first to the last message in which it could be heard.
+
+        None without a message.
+        """
         if self.first is None or self.last is None:
-            return 0.0
+            return None
         return self.covered / (self.last - self.first) if self.last > self.first else 1.0
 
 
