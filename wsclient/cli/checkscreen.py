@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
 from rich.box import HORIZONTALS
 from rich.console import Console
@@ -16,15 +15,8 @@ __all__ = ["print_report"]
 _SPARE = ("twice", "late", "silences", "longest silence", "coverage", "book")
 
 
-class _CheckRow(Protocol):
-    @property
-    def cells(self) -> Sequence[str]: ...
-    @property
-    def is_whole(self) -> bool: ...
-
-
 def print_report(
-    recordings: Sequence[tuple[str, Sequence[_CheckRow], Sequence[str]]],
+    recordings: Sequence[tuple[str, Sequence[tuple[Sequence[str], bool]], Sequence[str]]],
     damage: Sequence[str],
     verdict: tuple[str, bool],
     head: Sequence[str],
@@ -45,9 +37,9 @@ def print_report(
     console.print(Text(text, "bold green" if is_whole else "bold red"))
 
 
-def _table(rows: Sequence[_CheckRow], head: Sequence[str], width: int) -> Table:
+def _table(rows: Sequence[tuple[Sequence[str], bool]], head: Sequence[str], width: int) -> Table:
     widths = {
-        name: max(len(name), *(len(row.cells[number]) for row in rows))
+        name: max(len(name), *(len(cells[number]) for cells, _ in rows))
         for number, name in enumerate(head)
     }
     shown = list(head)
@@ -63,9 +55,9 @@ def _table(rows: Sequence[_CheckRow], head: Sequence[str], width: int) -> Table:
             no_wrap=not is_name,
             overflow="fold",
         )
-    for row in rows:
-        cells = dict(zip(head, row.cells, strict=True))
-        table.add_row(*(_cell(name, cells[name], row.is_whole) for name in shown))
+    for row, is_whole in rows:
+        cells = dict(zip(head, row, strict=True))
+        table.add_row(*(_cell(name, cells[name], is_whole) for name in shown))
     return table
 
 

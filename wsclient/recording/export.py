@@ -220,7 +220,7 @@ class _Exporting:
         self._files.write(name, message.channel, message.received_at // DAY, rows, weight)
 
 
-class _Rows:
+class _HeldRows:
     """The rows of one file that wait to be written."""
 
     __slots__ = ("day", "file", "name", "rows", "weight")
@@ -242,7 +242,7 @@ class _Files:
         self._is_text = is_text
         self._is_forced = is_forced
         self._session = self._venue = ""
-        self._open: dict[tuple[TableName, str, int], _Rows] = {}
+        self._open: dict[tuple[TableName, str, int], _HeldRows] = {}
         self._waiting = 0
         self._last_day = 0
         #: The parts of names of the channels, and which channel each belongs to, in lower case.
@@ -271,7 +271,7 @@ class _Files:
             if day > self._last_day:
                 self._last_day = day
                 self._close(before=day - 1)
-            found = self._open[key] = _Rows(name, day)
+            found = self._open[key] = _HeldRows(name, day)
         if found.file is None:
             found.file = self._new(name, channel, day)
         found.rows += rows
@@ -282,7 +282,7 @@ class _Files:
         elif self._waiting >= WAITING:
             self._flush(max(self._open.values(), key=lambda rows: rows.weight))
 
-    def _flush(self, found: _Rows) -> None:
+    def _flush(self, found: _HeldRows) -> None:
         if found.rows and found.file is not None:
             found.file.write(found.rows)
         self._waiting -= found.weight
