@@ -91,7 +91,7 @@ def export(
     if form == "jsonl" and kind not in (None, "raw"):
         raise ConfigurationError(f"JSON lines hold whole messages: they have no table {kind!r}")
     recordings, bad = recordings_of(*paths)
-    files = _Files(Path(to), form, is_text=text, is_forced=force)
+    files = _TableFiles(Path(to), form, is_text=text, is_forced=force)
     exporting = _Exporting(files, kind if form != "jsonl" else "raw", form)
     try:
         for number, recording in enumerate(recordings):
@@ -131,7 +131,7 @@ def _read(
 class _Exporting:
     """Sorts the messages into tables."""
 
-    def __init__(self, files: _Files, kind: TableName | None, form: FileFormat) -> None:
+    def __init__(self, files: _TableFiles, kind: TableName | None, form: FileFormat) -> None:
         self._files = files
         self._is_lines = form == "jsonl"
         self._views: tuple[TableName, ...] = ("trades", "quotes", "books")
@@ -233,7 +233,7 @@ class _HeldRows:
         self.file: RowFile | None = None
 
 
-class _Files:
+class _TableFiles:
     """The files of an export, under other names until all are complete."""
 
     def __init__(self, folder: Path, form: FileFormat, *, is_text: bool, is_forced: bool) -> None:
