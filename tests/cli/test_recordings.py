@@ -63,9 +63,7 @@ def test_check_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
 
 
 @pytest.mark.parametrize("command", [["check"], ["export", "-o", "out"]])
-def test_a_folder_without_recordings_is_a_usage_error(
-    command: list[str], tmp_path: Path
-) -> None:
+def test_a_folder_without_recordings_is_a_usage_error(command: list[str], tmp_path: Path) -> None:
     code, err = failing(*command, str(tmp_path))
     assert (code, "no recording" in err) == (2, True)
 
