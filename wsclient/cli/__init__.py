@@ -207,9 +207,9 @@ def _add_serve(commands: Any) -> None:
     parser.add_argument(
         "--dialect",
         type=_served,
-        default="generic",
         metavar="NAME",
-        help=f"the venue's protocol, generic by default: {', '.join(_SERVED)}",
+        help=f"the venue's protocol: {', '.join(_SERVED)} (default: that of the recording, "
+        "or else generic)",
     )
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)"
@@ -265,7 +265,10 @@ def _add_serve(commands: Any) -> None:
         help="refuse channels beyond this number per connection",
     )
     parser.add_argument(
-        "--replay", metavar="FILE", help="a recording to serve instead of made-up prices"
+        "--replay",
+        metavar="PATH",
+        help="a recording to serve instead of made-up prices: a folder of `wsclient record`, a "
+        "file of it, or a file of payloads, one per line",
     )
     parser.add_argument(
         "--speed",

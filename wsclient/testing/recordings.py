@@ -26,9 +26,9 @@ from wsclient.stream.items import Ack
 from wsclient.testing.frames import Payload
 
 __all__ = [
-    "RecordedCut",
     "ItemReader",
     "RecordedBook",
+    "RecordedCut",
     "RecordedLine",
     "Source",
     "Step",
@@ -184,6 +184,8 @@ Step: TypeAlias = RecordedLine | RecordedCut | RecordedBook
 
 #: Close codes that no close frame has.
 _NOT_SENT = frozenset({1004, 1005, 1006, 1015})
+#: How many frames are remembered that may come again.
+MAX_SENT = 10_000
 #: The most bytes of the reason in a close frame.
 _REASON = 120
 
@@ -224,8 +226,8 @@ class _Player:
         self._restorer = Restorer(recording, dialect)
         #: The connection that brought the last message of each channel.
         self._carriers: dict[str, int] = {}
-        #: Frames of several channels that were sent, of which a part was delivered later.
-        self._sent: dict[tuple[int, bytes], None] = {}
+        #: The last frames that may come again, as another part of them was delivered later.
+        self._sent: dict[tuple[int, int, bytes], None] = {}
         #: The messages of each channel since the last state record, to bring books up to date.
         self._recent: dict[str, list[Message]] = {}
 
@@ -254,12 +256,12 @@ class _Player:
             self._recent.setdefault(message.channel, []).append(message)
         if not frame.raw or not (messages or frame.raw == self._heartbeat):
             return
-        key = frame.connection_id, frame.raw
-        if frame.is_repeated and self._sent.pop(key, 0) is None:
-            return
-        if entry.kind == "frames" and messages:
+        if frame.is_repeated or (entry.kind == "frames" and messages):
+            key = frame.connection_id, entry.time, frame.raw
+            if key in self._sent:
+                return
             self._sent[key] = None
-            if len(self._sent) > 10_000:
+            if len(self._sent) > MAX_SENT:
                 del self._sent[next(iter(self._sent))]
         payload: Payload = frame.raw if frame.is_binary else frame.raw.decode(errors="replace")
         yield RecordedLine(entry.time, payload, messages)

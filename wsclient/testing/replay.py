@@ -16,9 +16,9 @@ from wsclient.testing.market import Depth
 from wsclient.testing.peer import Peer
 from wsclient.testing.protocols import MarketProtocol, Payload, ScriptedProtocol
 from wsclient.testing.recordings import (
-    RecordedCut,
     ItemReader,
     RecordedBook,
+    RecordedCut,
     RecordedLine,
     Source,
     Step,
