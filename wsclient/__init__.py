@@ -20,20 +20,21 @@ find a fault       diagnose, Diagnosis
 messages           Message, Gap, Reader, Subscription, SubscriptionState
 order books        OrderBook, Level, BookState
 events, statistics events (a module), EventStream, Stats
+recordings         open_recording, RecordedClient
 older code         WebSocketHandler
 own dialects       Dialect; the other classes for them are in wsclient.dialect
 errors             WSClientError is the base of all; help(wsclient.errors) shows the tree:
                    AuthenticationError, ClientClosed, ClientForked, ConfigurationError,
                    ConnectError, ConnectTimeout, ConnectionLost, HandshakeRejected,
                    InvalidMessage, NotConnected, NotSupported, OrderBookOutOfSync, OutcomeUnknown,
-                   QueueOverflow, ReconnectError, ReentrantCall, RequestRejected,
+                   QueueOverflow, ReconnectError, RecordingEnded, ReentrantCall, RequestRejected,
                    SubscriptionError, SubscriptionRejected, SubscriptionTimeout, ThreadStartError,
                    WaitTimeout
 
 The classes of wsclient.dialect, of the venues in wsclient.dialects, the parts of ``client.stats()``
-in ``wsclient.stats``, what messages return (Trade, Quote, PlainBookUpdate), and Envelope, a record
-of a message, can be imported from here too. Each name is imported when it is first used, so that
-``import wsclient`` costs little.
+in ``wsclient.stats``, what messages return (Trade, Quote, PlainBookUpdate), Envelope, a record of a
+message, and Recorder, which ``client.record()`` makes, can be imported from here too. Each name is
+imported when it is first used, so that ``import wsclient`` costs little.
 """
 
 from wsclient.version import __version__ as __version__
@@ -105,6 +106,7 @@ if TYPE_CHECKING:
         OutcomeUnknown,
         QueueOverflow,
         ReconnectError,
+        RecordingEnded,
         ReentrantCall,
         RequestRejected,
         SubscriptionError,
@@ -120,6 +122,8 @@ if TYPE_CHECKING:
     from wsclient.options import Options
     from wsclient.orderbook import OrderBook
     from wsclient.reader import Reader
+    from wsclient.recording.recorder import Recorder as Recorder
+    from wsclient.recording.replayclient import RecordedClient, open_recording
     from wsclient.runtime.eventstream import EventStream
     from wsclient.sansio.life import State
     from wsclient.stream.envelope import Envelope as Envelope
@@ -129,6 +133,7 @@ if TYPE_CHECKING:
     from wsclient.telemetry.stats import Lag as Lag
     from wsclient.telemetry.stats import QueueStats as QueueStats
     from wsclient.telemetry.stats import Rate as Rate
+    from wsclient.telemetry.stats import RecorderStats as RecorderStats
     from wsclient.telemetry.stats import Stats
     from wsclient.verdicts import Verdict, classify
     from wsclient.views import PlainBookUpdate as PlainBookUpdate
@@ -161,6 +166,8 @@ __all__ = [
     "QueueOverflow",
     "Reader",
     "ReconnectError",
+    "RecordedClient",
+    "RecordingEnded",
     "ReentrantCall",
     "RequestRejected",
     "State",
@@ -181,6 +188,7 @@ __all__ = [
     "connect",
     "diagnose",
     "events",
+    "open_recording",
 ]
 
 #: The names of each module below this package; a test compares them with the imports above.
@@ -208,19 +216,21 @@ _NAMES = {
     "errors": (
         "AuthenticationError ClientClosed ClientForked ConfigurationError ConnectError "
         "ConnectTimeout ConnectionLost HandshakeRejected InvalidMessage NotConnected NotSupported "
-        "OrderBookOutOfSync OutcomeUnknown QueueOverflow ReconnectError ReentrantCall "
-        "RequestRejected SubscriptionError SubscriptionRejected SubscriptionTimeout "
-        "ThreadStartError WSClientError WaitTimeout"
+        "OrderBookOutOfSync OutcomeUnknown QueueOverflow ReconnectError RecordingEnded "
+        "ReentrantCall RequestRejected SubscriptionError SubscriptionRejected "
+        "SubscriptionTimeout ThreadStartError WSClientError WaitTimeout"
     ),
     "handler": "WebSocketHandler",
     "messages": "Gap Message Subscription SubscriptionState Subscriptions",
     "options": "Options",
     "orderbook": "OrderBook",
     "reader": "Reader",
+    "recording.recorder": "Recorder",
+    "recording.replayclient": "RecordedClient open_recording",
     "runtime.eventstream": "EventStream",
     "sansio.life": "State",
     "stream.envelope": "Envelope",
-    "telemetry.stats": "ChannelStats ConnectionInfo Lag QueueStats Rate Stats",
+    "telemetry.stats": "ChannelStats ConnectionInfo Lag QueueStats Rate RecorderStats Stats",
     "verdicts": "Verdict classify",
     "views": "PlainBookUpdate Quote Trade",
 }

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from types import TracebackType
-from typing import Any, NoReturn, overload
+from typing import TYPE_CHECKING, Any, NoReturn, overload
 
 from wsclient import dialects
 from wsclient.checks import check_timeout, check_whole
@@ -40,6 +41,9 @@ from wsclient.transport.source import Sources
 from wsclient.transport.target import Target
 from wsclient.transport.transport import Sockets
 from wsclient.verdicts import Verdict, classify
+
+if TYPE_CHECKING:
+    from wsclient.recording.recorder import Recorder
 
 __all__ = ["WebSocketClient", "client_of", "connect"]
 
@@ -402,6 +406,55 @@ class WebSocketClient(_Observable, _Sender, _Receiver):
         ConfigurationError with ``overflow="conflate"``.
         """
         return self._order_books.open(self, symbol, verify_checksum, timeout, options)
+
+    @without_locals
+    def record(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        buffer_bytes: int = 64 * 1024 * 1024,
+        chunk_seconds: float = 1.0,
+        sync_seconds: float | None = 5.0,
+        file_bytes: int = 1024 * 1024 * 1024,
+        file_seconds: float = 3600.0,
+        state_seconds: float = 300.0,
+        level: int = 3,
+    ) -> Recorder:
+        """Record everything from now on into files in ``folder``, on the thread wsclient-recorder.
+
+        The files have the frames as received, with what was delivered of each, gaps, events, what
+        was sent (without secrets) and the states of the client and its order books.
+        :func:`wsclient.open_recording` plays them. May be called before :meth:`connect`. The
+        recorder ends with the client, or by its own ``close()``; a client has one at a time.
+
+        It never delays a message: what waits to be written takes at most ``buffer_bytes``. What
+        finds no room there is not recorded, and the recording says how many messages of which
+        channels are missing. ``chunk_seconds`` is how much a crash of the process loses at most;
+        the system is asked to write to the disk every ``sync_seconds`` (None: never). A file ends
+        at ``file_bytes``, after ``file_seconds`` and at the end of a day (UTC); a record of the
+        state, at which reading may begin, is written every ``state_seconds``. ``level`` (1 to 22)
+        is that of the compression by zstd.
+
+        Files end with ``.mcap.part`` until they are finished, then with ``.mcap``. Those that a
+        crash has left are finished first. Nothing is overwritten.
+
+        Needs the extra ``record``. Raises ConfigurationError without it, for an argument that
+        cannot work, and if the client is being recorded already; OSError if the folder or a file
+        cannot be made; ClientClosed after ``close()``.
+        """
+        from wsclient.recording.recorder import record  # above this layer; the only such import
+
+        return record(
+            self._core,
+            folder,
+            buffer_bytes=buffer_bytes,
+            chunk_seconds=chunk_seconds,
+            sync_seconds=sync_seconds,
+            file_bytes=file_bytes,
+            file_seconds=file_seconds,
+            state_seconds=state_seconds,
+            level=level,
+        )
 
     def __repr__(self) -> str:
         if "_core" not in vars(self):  # an error reporter may show it when __init__ has raised

@@ -25,6 +25,7 @@
      ├── ThreadStartError        (also RuntimeError)     the system cannot start a thread
      ├── ClientForked                                    the client belongs to the parent process
      └── ClientClosed                                    close() was called
+          └── RecordingEnded                             the last message of a recording was read
 
 A failure in the background is raised by the caller's next blocking call, as a new exception
 chained (``__cause__``) to the original. The texts of these exceptions and the variables in their
@@ -53,6 +54,7 @@ __all__ = [
     "OutcomeUnknown",
     "QueueOverflow",
     "ReconnectError",
+    "RecordingEnded",
     "ReentrantCall",
     "RequestRejected",
     "SubscriptionError",
@@ -213,3 +215,7 @@ class ClientForked(WSClientError):
 
 class ClientClosed(WSClientError):
     """The client was closed. Make a new one."""
+
+
+class RecordingEnded(ClientClosed):
+    """The recording has no further message. Open it again to read it from its beginning."""

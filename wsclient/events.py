@@ -43,6 +43,9 @@ __all__ = [
     "NoData",
     "Noticed",
     "Reconnecting",
+    "RecorderFailed",
+    "RecorderLost",
+    "RecorderRecovered",
     "Recovered",
     "Rejected",
     "Resubscribing",
@@ -495,6 +498,43 @@ class InsecureTLS(Event):
     """
 
     why: str
+
+
+@dataclass(frozen=True)
+class RecorderFailed(Event):
+    """A recorder cannot write the file ``path``, because of ``error``; it goes on trying.
+
+    Emitted once until it can. Meanwhile its buffer fills: see :class:`RecorderLost`.
+    """
+
+    path: str
+    error: BaseException
+
+    __repr__ = _repr
+
+
+@dataclass(frozen=True)
+class RecorderLost(Event):
+    """The buffer of a recorder is full, so that messages are not recorded: the disk is too slow.
+
+    Emitted once until there is room again. ``path`` is the file that is being written. The
+    recording says how many messages of each channel are missing.
+    """
+
+    path: str
+
+
+@dataclass(frozen=True)
+class RecorderRecovered(Event):
+    """A recorder writes everything again, to the file ``path``.
+
+    It comes after :class:`RecorderFailed` and :class:`RecorderLost`. ``messages`` and ``frames``
+    were not recorded meanwhile.
+    """
+
+    path: str
+    messages: int
+    frames: int
 
 
 @dataclass(frozen=True)

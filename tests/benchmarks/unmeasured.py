@@ -47,7 +47,6 @@ EDITS = [
         "wsclient.runtime.reception",
         "Reception._take_ordinary",
         {
-            "            if not begin:\n"
             "                supervisor.intake.count("
             "connection, len(batch.payloads), size, now)\n": "",
             "reading.sampled(messages, now) if now >= reading.sample_at else None": "None",

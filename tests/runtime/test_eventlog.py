@@ -173,6 +173,26 @@ LOGGED: list[tuple[Event, int, str, bool]] = [
         False,
     ),
     (events.InsecureTLS("no check"), WARNING, "the ssl_context is insecure: no check", False),
+    (
+        events.RecorderFailed("a.mcap.part", OSError(28, "No space left on device")),
+        FATAL,
+        "the recorder cannot write a.mcap.part: No space left on device; it goes on trying",
+        False,
+    ),
+    (
+        events.RecorderLost("a.mcap.part"),
+        WARNING,
+        "the recorder's buffer is full and messages are not recorded: the disk of a.mcap.part is "
+        "too slow",
+        False,
+    ),
+    (
+        events.RecorderRecovered("a.mcap.part", 7, 5),
+        INFO,
+        "the recorder writes everything again, to a.mcap.part; 7 messages in 5 frames were not "
+        "recorded",
+        False,
+    ),
     (events.UnreadDiscarded(7), INFO, "7 unread messages are discarded by close()", False),
     (
         events.ThreadStuck("wsclient-books"),

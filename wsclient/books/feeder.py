@@ -92,6 +92,10 @@ class Feeder:
         self._fed[channel] = fed
         return self._queue
 
+    def all(self) -> list[Fed]:
+        """Return all books."""
+        return list(self._fed.values())
+
     def remove(self, channel: str, fed: Fed) -> None:
         """Undo :meth:`add`, unless the channel belongs to another feed by now."""
         if self._fed.get(channel) is fed:
@@ -105,12 +109,12 @@ class Feeder:
 
     def wake(self) -> None:
         """Wake all threads that wait for a book, so that they check it again."""
-        for fed in list(self._fed.values()):
+        for fed in self.all():
             fed.wake()
 
     def look(self) -> None:
         """Check every book, since a connection has ended."""
-        for fed in list(self._fed.values()):
+        for fed in self.all():
             fed.look()
 
     def waits_since(self, channel: str, before: int) -> int | None:

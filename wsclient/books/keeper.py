@@ -14,7 +14,7 @@ all of them.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from msgspec import MsgspecError
 
@@ -29,7 +29,7 @@ from wsclient.messages import Message
 from wsclient.text import one_line, text_of
 from wsclient.threads.locks import Locks
 
-__all__ = ["LiveBook", "Upstream", "format_of"]
+__all__ = ["BookCopy", "LiveBook", "Upstream", "format_of"]
 
 #: How often a read is tried without the lock.
 READ_TRIES = 3
@@ -57,6 +57,20 @@ def format_of(dialect: Dialect) -> BookFormat:
     return book
 
 
+class BookCopy(NamedTuple):
+    """A copy of a book in sync. ``origin`` is that of the stream that updates it.
+
+    ``sequence`` and ``received_at`` are those of the last message that has updated it. It contains
+    at least all messages up to ``seen``.
+    """
+
+    book: Book
+    sequence: int | None
+    received_at: int | None
+    origin: int
+    seen: Message | None
+
+
 class LiveBook(WatchedBook):
     """An order book that messages and snapshots update, and that any thread may read.
 
@@ -77,6 +91,8 @@ class LiveBook(WatchedBook):
         #: The venue's order books.
         self.format = format_of(dialect)
         self._name = dialect.name
+        #: The options that its channel is subscribed with.
+        self.options = options
         self.verify_checksum = verify_checksum
         #: Masks our own secrets in error texts.
         self._mask = mask
@@ -116,6 +132,16 @@ class LiveBook(WatchedBook):
         with self.lock:
             self.check(stale_ok)
             return take(self.book)
+
+    def copied(self) -> BookCopy | None:
+        """Return a copy of the book, None if it is not in sync."""
+        seen = self.seen  # first: it may only be older than the book
+        with self.lock:
+            if not self.lasting().is_synced:
+                return None
+            return BookCopy(
+                self.book.copy(), self.sequence, self.received_at, self.connection_id, seen
+            )
 
     # Messages.
 

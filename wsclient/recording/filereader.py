@@ -225,7 +225,7 @@ class FileReader:
         low = -1 if start is None else start
         high = 1 << 64 if end is None else end
         wanted = self.topics_of(channels)
-        for chunk in self._between(low, high):
+        for chunk in self.between(low, high):
             for number, log_time, publish_time, data in self.records(chunk):
                 topic = wanted.get(number)
                 if topic is not None and low <= log_time < high:
@@ -270,7 +270,8 @@ class FileReader:
             self._note(chunk.position, chunk.length, "the definition of a topic is missing")
         return records
 
-    def _between(self, low: int, high: int) -> Iterator[Chunk]:
+    def between(self, low: int, high: int) -> Iterator[Chunk]:
+        """Yield the chunks that may have records from ``low`` to before ``high`` (log times)."""
         # The times of a chunk have no CRC, so its neighbours must agree that it is outside.
         last = len(self.chunks) - 1
         for number, chunk in enumerate(self.chunks):

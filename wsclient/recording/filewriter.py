@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import BinaryIO
 
 from wsclient.recording.container import (
@@ -53,7 +53,7 @@ class FileWriter:
         self._chunk_size = chunk_size
         self._compress = zstandard.ZstdCompressor(level=level).compress
         #: The topics, by kind and name, each with its id, and those not yet written.
-        self._topics: dict[tuple[str, str], int] = {}
+        self._topics: dict[tuple[Kind, str], int] = {}
         self._channels: dict[int, mcap.Channel] = {}
         self._new: list[mcap.Channel] = []
         self._counts: dict[int, int] = {}
@@ -156,6 +156,14 @@ class FileWriter:
         self._new.clear()
         self.written = self.added
         self._begin_chunk()
+
+    def unwritten(self) -> Iterator[tuple[Kind, str, int, bytes]]:
+        """Yield what the present chunk holds, as given to :meth:`add`."""
+        topics = {number: topic for topic, number in self._topics.items()}
+        for head, data in zip(self._parts[::2], self._parts[1::2], strict=True):
+            _, _, number, _, _, at = MESSAGE.unpack(head)
+            kind, topic = topics[number]
+            yield kind, topic, at, data
 
     def finish(self) -> None:
         """Write what is buffered, and the summary. The file stays open."""

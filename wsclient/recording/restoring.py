@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Container, Iterator
 
 from wsclient import dialects
 from wsclient.dialect.base import Dialect
@@ -37,7 +37,7 @@ class Restorer:
         self.recording = recording
         self.dialect = dialects.find(recording.venue if dialect is None else dialect)
         self.decoder = Inbound(self.dialect, decimal=decimal) if decoder is None else decoder
-        self._lost = LostGaps()
+        self.lost = LostGaps()
         #: When the last message of each channel was received.
         self._received_at: dict[str, int] = {}
 
@@ -61,24 +61,40 @@ class Restorer:
         record = entry.record
         if not isinstance(record, Frame):
             if isinstance(record, Lost):
-                self._lost.add(record)
+                self.lost.add(record)
             return []
         if not record.parts:
             return []
         topic = entry.topic if entry.kind == "channel" else None
-        arrival = Arrival(entry.time, record.connection_id, self.decoder)
+        return self.of_frame(record, topic, entry.time, channels)
+
+    def of_frame(
+        self,
+        frame: Frame,
+        topic: str | None,
+        time: int,
+        channels: Container[str] | None = None,
+        read_at: float | None = None,
+    ) -> list[Message]:
+        """Return the messages of the next frame, received at ``time`` (ns since the epoch).
+
+        ``topic`` is the channel of its topic, ``read_at`` the same moment in monotonic s.
+        """
+        arrival = Arrival(time, frame.connection_id, self.decoder, read_at)
+        if not frame.raw:  # the client has made the message itself
+            arrival = Arrival(time, frame.connection_id, None)
         found = []
-        for part in record.parts:
-            message = message_of(part, topic, record.raw)
+        for part in frame.parts:
+            message = message_of(part, topic, frame.raw)
             name = message.channel
             if channels is not None and name not in channels:
                 continue
-            lost = self._lost.take(name) if self._lost.is_any else None
+            lost = self.lost.take(name) if self.lost.is_any else None
             if lost is not None:
                 message.gap = lost.merge(message.gap)
             message.arrival = arrival
             message.previous_at = self._received_at.get(name)
-            self._received_at[name] = entry.time
+            self._received_at[name] = time
             found.append(message)
         return found
 

@@ -99,6 +99,7 @@ def stats_of(core: Core) -> Stats:
         queues=queues,
         channels=channels,
         connections=tuple(_connections(connections)),
+        recorder=None if core.recorder is None else core.recorder.stats(),
     )
 
 

@@ -369,6 +369,20 @@ class Calls:
         """Put events into ``stream`` from now on."""
         self._listen(lambda: self._core.event_hub.add(stream))
 
+    def check_recordable(self) -> None:
+        """Raise if the client cannot be recorded: it has ended, or belongs to the parent process.
+
+        Raises RuntimeError on a thread of the client.
+        """
+        forbid_worker_threads()
+        self._core.check_call()
+        self._core.supervisor.life.check()
+
+    def record(self, attach: Callable[[], None]) -> None:
+        """Call ``attach`` on the watchdog thread, which is started if need be."""
+        self._start()
+        self._core.call(attach)
+
     def on_event(self, function: Callable[[Event], object], types: tuple[type[Event], ...]) -> None:
         """Call ``function``, on the callbacks thread, with events of these types from now on."""
 

@@ -29,7 +29,9 @@ from wsclient.runtime.posts import Posts
 from wsclient.runtime.queues import MessageQueue
 from wsclient.runtime.router import Router, Routes
 from wsclient.runtime.routes import RouteFinder
+from wsclient.runtime.tap import RunningRecorder, Tap
 from wsclient.sansio.supervisor import Supervisor
+from wsclient.stream.channel import Batch
 from wsclient.stream.declared import Types, types_of
 from wsclient.threads.forking import forked_error
 from wsclient.threads.locks import Locks
@@ -59,12 +61,14 @@ class Common(ABC):
         url: str | None = None,
     ) -> None:
         self.log = log
+        #: The address without the query; empty if it is a function.
+        self.address = "" if url is None else url.partition("?")[0]
         self.options = options
         self.dialect = dialect
         #: The clock of all decisions.
         self.clock = sources.clock
         self.locks = Locks()
-        #: Protects the supervisor and the router.
+        #: Protects the supervisor, the router and the tap.
         self.lock: AbstractContextManager[Any] = self.locks.new("the core")
         self.posts = Posts()
         self.post = self.posts.post
@@ -77,6 +81,10 @@ class Common(ABC):
             self.clock.time_ns,
         )
         self.emit = self.event_hub.emit
+        #: Gets everything that is to be recorded; None while nothing is.
+        self.tap: Tap | None = None
+        #: The last recorder, which may have ended.
+        self.recorder: RunningRecorder | None = None
         self.routes = RouteFinder(
             dialect, url, log.venue, sources.mask, has_credentials=options.credentials is not None
         )
@@ -233,11 +241,24 @@ class Common(ABC):
     def died(self, name: str, error: BaseException) -> None:
         """Fail the client, as its thread ``name`` has ended by ``error``."""
 
-    def deliver(self, messages: Sequence[Message], size: int | None = None) -> None:
+    def deliver(
+        self,
+        messages: Sequence[Message],
+        size: int | None = None,
+        batch: Batch | None = None,
+        begin: int = 0,
+    ) -> None:
         """Deliver ``messages``, under the lock.
 
-        ``size`` is the total size of their payloads (bytes), if it is known.
+        ``size`` is the total size of their payloads (bytes), if it is known. With a ``batch``, they
+        are those of its payloads from ``begin`` on, all ordinary.
         """
+        # First: a queue may change the gap of a message, and its consumer may change everything.
+        if self.tap is not None:
+            if batch is None:
+                self.tap.delivered(messages)
+            else:
+                self.tap.ordinary(messages, batch, begin)
         failure = self.router.deliver(messages, size)
         if failure is not None:
             self.supervisor.fail(failure)

@@ -110,6 +110,8 @@ class Core(Common):
         if self.callbacks.thread is not threading.current_thread():
             self.callbacks.is_over = True
         self.end_events()  # else a watchdog that is held up would keep listeners waiting for ever
+        if self.recorder is not None and not self.recorder.join(deadline):
+            self.emit(ThreadStuck, "wsclient-recorder")
         flush(min(deadline.remaining(), FLUSH))
 
     def _close(self, timeout: float) -> None:
@@ -170,6 +172,7 @@ class Core(Common):
         Drop everything that could reach the parent's connection.
         """
         self.is_forked = True
+        self.tap = None
         self.lock = _ForkedLock()
         self.event_hub.forked()
         self.watchdog.forked()

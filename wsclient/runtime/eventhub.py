@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from wsclient.errors import WSClientError
-from wsclient.events import Closed, Event
+from wsclient.events import Closed, Event, GapMarked
 from wsclient.runtime.eventlog import EventLog
 from wsclient.runtime.eventstream import EventStream
 from wsclient.sansio.actions import Notify
@@ -48,6 +48,8 @@ class EventHub:
         #: The number of the last event.
         self._number = 0
         self._is_over = False
+        #: Called with each event except GapMarked, under the lock.
+        self.tap: Callable[[Event], None] | None = None
 
     def wants(self, kind: type[Event]) -> bool:
         """Return whether the log or a stream takes events of this type. Needs no lock."""
@@ -71,6 +73,13 @@ class EventHub:
         if self._log is not None and notify.kind in self._log.types:
             self._log(event)
 
+    def repeat(self, notify: Notify) -> None:
+        """Emit an event of a recording. The log does not get it: it was logged at its time."""
+        at = self._time_ns()
+        with self._lock:
+            self._put_posted()
+            self._put(notify, at)
+
     def emit(self, kind: type[Event], *what: Any, connection_id: int | None = None) -> None:
         """Emit an event on any thread, even in a signal handler and with any lock held.
 
@@ -81,7 +90,7 @@ class EventHub:
         notify, at = Notify(kind, what, connection_id), self._time_ns()
         if self._log is not None and kind in self._log.types:
             self._log(_event(notify, 0, at))
-        if not self._is_over and len(self._streams):
+        if not self._is_over and (len(self._streams) or self.tap is not None):
             self._posted.put((notify, at))
             self._post(self.flush)
 
@@ -111,6 +120,8 @@ class EventHub:
             for stream in streams:
                 if isinstance(event, stream.types):
                     stream.put(event)
+            if self.tap is not None and notify.kind is not GapMarked:
+                self.tap(event)
             if notify.kind is Closed:
                 for stream in streams:
                     stream.end()
@@ -120,6 +131,7 @@ class EventHub:
     def forked(self) -> None:
         """Emit no more events in a child process."""
         self._is_over = True
+        self.tap = None
 
 
 def _event(notify: Notify, number: int, at: int) -> Event:

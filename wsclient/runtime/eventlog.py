@@ -82,6 +82,12 @@ def _snapshot(event: events.SnapshotFailed) -> _Logged:
     return WARNING, f"no snapshot of {book} yet, another attempt follows: {why}"
 
 
+def _recorder_failed(event: events.RecorderFailed) -> _Logged:
+    error = event.error
+    why = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
+    return ERROR, one_line(f"the recorder cannot write {event.path}: {why}; it goes on trying")
+
+
 #: A line whose text has ``{e}`` for the event, or a function that returns the line of an event.
 _Records = Mapping[type[Event], _Logged | Callable[[Any], _Logged]]
 
@@ -141,6 +147,17 @@ _OF_CLIENTS: _Records = {
     ),
     events.SubscribeFailed: _subscribe_failed,
     events.InsecureTLS: (WARNING, "the ssl_context is insecure: {e.why}"),
+    events.RecorderFailed: _recorder_failed,
+    events.RecorderLost: (
+        WARNING,
+        "the recorder's buffer is full and messages are not recorded: the disk of {e.path} is too "
+        "slow",
+    ),
+    events.RecorderRecovered: (
+        INFO,
+        "the recorder writes everything again, to {e.path}; {e.messages} messages in {e.frames} "
+        "frames were not recorded",
+    ),
     events.UnreadDiscarded: (INFO, "{e.messages} unread messages are discarded by close()"),
     events.ThreadStuck: (
         WARNING,

@@ -127,6 +127,7 @@ class MessageQueue:
         "lags",
         "name",
         "overflowed",
+        "pull",
         "types",
         "waiting",
     )
@@ -184,6 +185,9 @@ class MessageQueue:
         #: The threads that wait in fill().
         self.waiting = WaitList()
         self._handover = Handover(pacer or Pacer())
+        #: Called without the lock by a consumer that finds the queue empty, to bring messages; None
+        #: if other threads bring them. It returns when there are some or the queue is closed.
+        self.pull: Callable[[MessageQueue, Deadline], None] | None = None
         self.is_closed = False
         #: True once no message is taken in; the queue closes when a consumer finds it empty.
         self._is_finished = False
@@ -256,6 +260,8 @@ class MessageQueue:
         wanted, left = maximum, None if types else 0
         try:
             while True:
+                if self.pull is not None and not self:
+                    self.pull(self, deadline)
                 with self._lock:
                     if signal is not None:
                         self.waiting.discard(signal)
@@ -288,7 +294,7 @@ class MessageQueue:
                             "no message within the timeout"
                             f"{f'; {misfits:,} did not fit the declared type' if misfits else ''}"
                         )
-                    if not head:
+                    if not head and self.pull is None:
                         signal = new_signal()
                         self.waiting.append(signal)
                 self._locks.check()
@@ -371,6 +377,14 @@ class MessageQueue:
             age = None if oldest is None else (now - oldest) / 1e9
             size = self._charge()
             return QueueStats(len(self), size, age, self.dropped, Lag(lags.total)), lags
+
+    def has_room(self, count: int, size: int) -> bool:
+        """Return whether :meth:`put` would drop nothing for ``count`` messages of ``size`` bytes.
+
+        ``size`` is the total size of their payloads.
+        """
+        with self._lock:
+            return not self._store or not self._is_full(count, size + count * MESSAGE_OVERHEAD)
 
     def forget(self, channel: str) -> None:
         """Forget what is known of a channel that is no longer wanted."""

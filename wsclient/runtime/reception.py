@@ -81,6 +81,11 @@ class Reception:
         since = min((time for time in began if time is not None), default=None)
         return 0.0 if since is None else self._clock.monotonic() - since
 
+    def is_busy(self, connection_ids: Iterable[int]) -> bool:
+        """Return whether a read of one of the connections is being processed."""
+        readings = (self._readings.get(connection_id) for connection_id in connection_ids)
+        return any(reading is not None and reading.since is not None for reading in readings)
+
     def opened(
         self, connection_id: int, login: Any, credentials: Credentials | None, address: str
     ) -> None:
@@ -90,6 +95,8 @@ class Reception:
             if self._core.supervisor.connection(connection_id) is None:
                 return
             self._readings[connection_id] = _Reading(self._core)
+            if self._core.tap is not None:
+                self._core.tap.opened(connection_id, login)
             self._core.supervisor.opened(connection_id, login, now, credentials, address)
             self._core.router.connected(min(self._core.supervisor.connections.by_id))
         self._core.wake()
@@ -123,19 +130,25 @@ class Reception:
         rounds = ROUNDS if batch.shape is not None else 1
         for left in reversed(range(rounds)):
             before = batch.done
-            due |= self._take_ordinary(connection_id, reading, batch, size, now)
+            due |= self._take_ordinary(connection_id, reading, batch, frames, size, now)
             if batch.done == len(payloads):
                 break
             careful = 1 if batch.done > before else 2 * careful
             entries = inbound.entries(batch, careful if left else None)
-            due |= self._take_in(connection_id, reading, entries, now)
+            due |= self._take_in(connection_id, reading, entries, now, batch.done)
             if batch.done == len(payloads):
                 break
         if due:
             core.wake()
 
     def _take_ordinary(
-        self, connection_id: int, reading: _Reading, batch: Batch, size: int, now: float
+        self,
+        connection_id: int,
+        reading: _Reading,
+        batch: Batch,
+        frames: Frames,
+        size: int,
+        now: float,
     ) -> bool:
         """Deliver the messages of the next payloads that are ordinary.
 
@@ -147,6 +160,8 @@ class Reception:
             connection = supervisor.connection(connection_id)
             if not begin:
                 supervisor.intake.count(connection, len(batch.payloads), size, now)
+                if core.tap is not None:
+                    core.tap.read(batch.arrival, batch.payloads, frames.binary, size)
             if connection is None:
                 return False
             messages = supervisor.intake.ordinary(connection, batch, now)
@@ -156,7 +171,7 @@ class Reception:
             if batch.kind is not None and not core.router.is_uniform:
                 strip(messages)  # a queue with other types was added meanwhile
             is_all = not begin and len(messages) == len(batch.payloads) == batch.done
-            core.deliver(messages, size if is_all else None)
+            core.deliver(messages, size if is_all else None, batch, begin)
             due = supervisor.is_due(connection) or core.router.has_changed
         if sample is not None:
             self._measure(sample)
@@ -191,19 +206,31 @@ class Reception:
             self._core.wake()
 
     def _take_in(
-        self, connection_id: int, reading: _Reading, entries: list[Incoming], now: float
+        self,
+        connection_id: int,
+        reading: _Reading,
+        entries: list[Incoming],
+        now: float,
+        done: int = 0,
     ) -> bool:
-        """Process what is not ordinary. Return whether the watchdog has work to do."""
+        """Process what is not ordinary. Return whether the watchdog has work to do.
+
+        ``done`` is the number of frames of the read that are processed then.
+        """
         identities = self._identities(connection_id, entries)
         with self._core.lock:
             supervisor = self._core.supervisor
             connection = supervisor.connection(connection_id)
             if connection is None:
+                if self._core.tap is not None:
+                    self._core.tap.passed(connection_id, done)
                 return False
             messages = supervisor.intake.received(connection, entries, now, identities)
             sample = reading.sampled(messages, now)
             if messages:
                 self._core.deliver(messages)
+            if self._core.tap is not None:
+                self._core.tap.passed(connection_id, done)
             due = supervisor.is_due(connection) or self._core.router.has_changed
         if sample is not None:
             self._measure(sample)

@@ -198,6 +198,7 @@ class Watchdog:
         elif transport := self.transports.get(action.connection_id):
             # If there is no transport, it has ended meanwhile and has reported its end.
             if isinstance(action, Send):
+                self._note_sent(action.connection_id, action.payload)
                 transport.send(action.payload)
             elif isinstance(action, Ping):
                 transport.ping()
@@ -235,7 +236,15 @@ class Watchdog:
         if transport is None:
             waiter.settle(NotConnected("the connection ended before the message was sent"))
         else:
+            self._note_sent(connection_id, payload)
             transport.send(payload, waiter)
+
+    def _note_sent(self, connection_id: int, payload: str | bytes) -> None:
+        core = self._core
+        if core.tap is not None:
+            with core.lock:
+                if core.tap is not None:
+                    core.tap.sent(connection_id, payload)
 
     def ping(self, connection_id: int) -> None:
         """Send a ping on a connection, unless it has ended."""

@@ -203,6 +203,11 @@ class Connection:
         """Whether its handshake was complete, so that the venue could send anything."""
         return self.reached is not CONNECTING
 
+    @property
+    def address(self) -> str:
+        """Its address without the query; empty before it has opened."""
+        return self._consulting.address
+
     def opened(self, login: Any, now: float, credentials: Credentials | None, address: str) -> bool:
         """Note that the handshake is complete. Return whether the connection is open now.
 

@@ -69,7 +69,6 @@ class Consulting:
     """
 
     __slots__ = (
-        "_address",
         "_asked",
         "_credentials",
         "_dialect",
@@ -77,6 +76,7 @@ class Consulting:
         "_known_as",
         "_mask",
         "_question",
+        "address",
     )
 
     def __init__(
@@ -93,14 +93,14 @@ class Consulting:
         self._asked = asked
         self._known_as = names
         self._credentials: Credentials | None = None
-        self._address = ""
+        self.address = ""
         #: Identifies the open question; None if there is none.
         self._question: object | None = None
 
     def opened(self, credentials: Credentials | None, address: str) -> None:
         """Note the credentials and the address of the connection."""
         self._credentials = credentials
-        self._address = address
+        self.address = address
 
     def ended(self) -> None:
         """Ignore the answer to an open question: the connection has ended."""
@@ -130,7 +130,7 @@ class Consulting:
         if is_whole:
             groups = [(request.subscribe, tuple(names)) for request, names in asked]
             return Consult(
-                partial(_split, self._dialect, self._address, groups, self._mask),
+                partial(_split, self._dialect, self.address, groups, self._mask),
                 partial(self._on_split, question, asked),
                 partial(self._on_failed, question, asked),
             )

@@ -19,6 +19,7 @@ __all__ = [
     "Lag",
     "QueueStats",
     "Rate",
+    "RecorderStats",
     "Stats",
 ]
 
@@ -230,6 +231,29 @@ class ConnectionInfos(list[ConnectionInfo]):
         return "\n".join(_connection_lines(self)) if self else "no connections"
 
 
+@dataclass(frozen=True)
+class RecorderStats(_AsDict):
+    """The statistics of a recorder, since it was made.
+
+    ``frames`` with ``messages`` and ``bytes`` of payload were recorded, as ``written_bytes`` in
+    ``files``; ``path`` is the present file, or the last one. ``lost_frames`` and ``lost_messages``
+    found no room, as the disk was too slow or full. ``buffered_bytes`` are charged for what waits
+    to be written. ``error`` says why nothing can be written at present; empty if it can.
+    """
+
+    frames: int
+    messages: int
+    bytes: int
+    written_bytes: int
+    lost_frames: int
+    lost_messages: int
+    files: int
+    buffered_bytes: int
+    path: str
+    error: str
+    is_closed: bool
+
+
 @dataclass(frozen=True, repr=False)
 class Stats(_AsDict):
     """A snapshot of a client's counters, which count from its creation. Its repr is a table.
@@ -262,7 +286,8 @@ class Stats(_AsDict):
     had no open connection, of all its connections together; without one, the time before that,
     until the last frame. It goes on while connections replace each other. ``queues`` are ``client``
     (its own ``recv`` and loop), ``reader-1`` and so on in the order in which they were made,
-    ``callbacks`` and ``books``. For the lags see :class:`Lag`.
+    ``callbacks`` and ``books``. ``recorder`` is that of the last ``record()``, else None. For the
+    lags see :class:`Lag`.
     """
 
     state: str
@@ -300,6 +325,7 @@ class Stats(_AsDict):
     reconnects: int = 0
     rotations: int = 0
     connections: tuple[ConnectionInfo, ...] = ()
+    recorder: RecorderStats | None = None
 
     def __repr__(self) -> str:
         return "\n".join(_lines(self))

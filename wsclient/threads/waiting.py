@@ -26,6 +26,7 @@ class Deadline:
     """A timeout (s) for several steps together, on the monotonic clock. None never ends."""
 
     def __init__(self, timeout: float | None) -> None:
+        self.timeout = timeout
         self.at = float("inf") if timeout is None else time.monotonic() + timeout
 
     def remaining(self) -> float:

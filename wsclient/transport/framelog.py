@@ -7,14 +7,13 @@ the log's thread does.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from logging import DEBUG
 from typing import Any
 
-from wsclient.stream.codec import encode
 from wsclient.stream.frames import CLOSE, PING, PONG, Control, Frames
 from wsclient.threads.logs import ClientLog
+from wsclient.transport.masking import FrameMask
 
 __all__ = ["EXCERPT", "FrameLog"]
 
@@ -22,21 +21,6 @@ __all__ = ["EXCERPT", "FrameLog"]
 #: a secret may begin in the one and end in the other.
 EXCERPT = 500
 KEPT = 2000
-#: So many characters identify a longer secret that was cut.
-BEGINNING = 32
-
-#: The values of fields with these names are not shown, in either direction.
-_SECRET = re.compile(
-    r'("(?:[^"\\]*(?:token|secret|signature|passphrase|password|api_?key|listen_?key|auth_?sig'
-    # A backslash before a quote: JSON text within a string.
-    r'|auth_?payload|authorization)[^"\\]*|sign|sig|jwt|cookie)\\*"\s*:\s*\\*")(?:[^"\\]|\\.)+'
-    # A colon: the name of a channel, as with bitfinex.
-    r'|("key\\*"\s*:\s*\\*")[^"\\:]+(?=["\\]|$)',
-    re.IGNORECASE,
-)
-#: What a login may hold besides the credentials, such as a signature.
-_SIGNED = re.compile(r"[\w+/=.:-]{8,}")
-
 _NAMES = {PING: "a ping", PONG: "a pong", CLOSE: "a close frame"}
 
 
@@ -69,25 +53,16 @@ class _Excerpt:
 class FrameLog:
     """The log of the frames of one connection. ``mask`` hides the client's secrets in a text."""
 
-    __slots__ = ("_connection_id", "_hidden", "_log", "_mask")
+    __slots__ = ("_connection_id", "_log", "_mask")
 
     def __init__(self, connection_id: int, log: ClientLog, mask: Callable[[str], str]) -> None:
         self._connection_id = connection_id
         self._log = log
-        self._mask = mask
-        #: Texts of this connection's login.
-        self._hidden: list[str] = []
+        self._mask = FrameMask(mask, is_cut=True)
 
     def hide(self, login: Any) -> None:
         """Hide the signature, and whatever else in the login message may be secret."""
-        try:
-            payload = b"" if login is None else encode(login)
-        except Exception:  # noqa: BLE001 - reported when it is to be sent
-            return
-        text = payload if isinstance(payload, str) else payload.decode(errors="replace")
-        words = (word for word in _SIGNED.findall(text) if any(map(str.isdigit, word)))
-        found = {word for word in words if not word.isdecimal()}  # a time may be shown
-        self._hidden = sorted(found, key=len, reverse=True)
+        self._mask.hide(login)
 
     def sent(self, payload: str | bytes) -> None:
         """Log a message that is about to be sent."""
@@ -115,14 +90,7 @@ class FrameLog:
 
     def _excerpt(self, what: str, payload: bytes, *, is_binary: bool) -> _Excerpt:
         what = f"connection {self._connection_id} {what}"
-        return _Excerpt(what, payload, self._hide, is_binary=is_binary)
-
-    def _hide(self, text: str) -> str:
-        text = self._mask(text)
-        for secret in self._hidden:
-            text, beginning, _ = text.replace(secret, "***").partition(secret[:BEGINNING])
-            text += "***" if beginning else ""  # the rest of a secret that was cut
-        return _SECRET.sub(r"\1\2***", text)
+        return _Excerpt(what, payload, self._mask, is_binary=is_binary)
 
     def _write(self, text: object) -> None:
         self._log(DEBUG, text, connection_id=self._connection_id, logger="wsclient.frames", depth=2)

@@ -12,8 +12,9 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from wsclient.options import Options
+from wsclient.stream.codec import encode
 
-__all__ = ["Mask"]
+__all__ = ["FrameMask", "Mask", "is_secret"]
 
 #: The shortest text (characters) that is taken for a secret, and the shortest in a URL's path.
 MIN_SECRET = 5
@@ -27,8 +28,22 @@ MAX_WORDS = 2000
 #: The most values of one option that are examined.
 MAX_VALUES = 1000
 
+#: So many characters identify a secret of a login that was cut.
+BEGINNING_OF_LOGIN = 32
+
 #: Words of an Authorization header that are not secret.
 _SCHEMES = frozenset({"basic", "bearer", "digest", "token"})
+#: The values of fields with these names are not shown, in either direction.
+_SECRET = re.compile(
+    r'("(?:[^"\\]*(?:token|secret|signature|passphrase|password|api_?key|listen_?key|auth_?sig'
+    # A backslash before a quote: JSON text within a string.
+    r'|auth_?payload|authorization)[^"\\]*|sign|sig|jwt|cookie)\\*"\s*:\s*\\*")(?:[^"\\]|\\.)+'
+    # A colon: the name of a channel, as with bitfinex.
+    r'|("key\\*"\s*:\s*\\*")[^"\\:]+(?=["\\]|$)',
+    re.IGNORECASE,
+)
+#: What a login may hold besides the credentials, such as a signature.
+_SIGNED = re.compile(r"[\w+/=.:-]{8,}")
 
 
 class Mask:
@@ -79,7 +94,10 @@ class Mask:
         self._by_beginning = beginnings
 
     def __call__(self, words: str) -> str:
-        words = words[:MAX_WORDS]
+        return self.whole(words[:MAX_WORDS])
+
+    def whole(self, words: str) -> str:
+        """Return all of ``words``, however long, without our secrets."""
         for secret in self._secrets:
             words = words.replace(secret, "***")
         for beginning, secrets in self._by_beginning.items():
@@ -92,6 +110,51 @@ class Mask:
 
     def __repr__(self) -> str:
         return f"<Mask of {len(self._secrets)} secrets>"
+
+
+class FrameMask:
+    """A function of a frame's text that hides secrets, for one connection.
+
+    It hides what ``mask`` does, texts of the connection's login, and the values of fields whose
+    names say that they are secret. ``is_cut``: the texts may be cut within a secret.
+    """
+
+    __slots__ = ("_hidden", "_is_cut", "_mask")
+
+    def __init__(self, mask: Callable[[str], str], *, is_cut: bool = False) -> None:
+        self._mask = mask
+        self._is_cut = is_cut
+        #: Texts of this connection's login.
+        self._hidden: list[str] = []
+
+    def hide(self, login: Any) -> None:
+        """Hide the signature, and whatever else in the login message may be secret."""
+        try:
+            payload = b"" if login is None else encode(login)
+        except Exception:  # noqa: BLE001 - reported when it is to be sent
+            return
+        text = payload if isinstance(payload, str) else payload.decode(errors="replace")
+        words = (word for word in _SIGNED.findall(text) if any(map(str.isdigit, word)))
+        found = {word for word in words if not word.isdecimal()}  # a time may be shown
+        self._hidden = sorted(found, key=len, reverse=True)
+
+    def known(self, text: str) -> str:
+        """Hide only the secrets that are known, wherever they stand."""
+        text = self._mask(text)
+        for secret in self._hidden:
+            text = text.replace(secret, "***")
+            if self._is_cut:
+                text, beginning, _ = text.partition(secret[:BEGINNING_OF_LOGIN])
+                text += "***" if beginning else ""  # the rest of a secret that was cut
+        return text
+
+    def __call__(self, text: str) -> str:
+        return _SECRET.sub(r"\1\2***", self.known(text))
+
+
+def is_secret(name: str) -> bool:
+    """Return whether a field's name says that its value is secret."""
+    return _SECRET.match(f'"{name}":"x"') is not None
 
 
 def _common(words: str, secret: str) -> int:

@@ -1,0 +1,519 @@
+"""The recorder of a client: a thread that writes what the client's tap has noted into files."""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import queue
+import secrets
+import threading
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from wsclient.books.keeper import LiveBook
+from wsclient.checks import check_duration, check_timeout, check_whole
+from wsclient.errors import ConfigurationError
+from wsclient.events import Closed, Event, RecorderFailed, RecorderLost, RecorderRecovered
+from wsclient.recording.files import Files, Rules, finish_orphans, last_end
+from wsclient.recording.records import VERSION, End, Frame, Kind, Lost, decode, encode
+from wsclient.recording.states import (
+    CopiedBook,
+    StateRows,
+    book_record,
+    books_of,
+    copy_state,
+    is_current,
+    state_record,
+)
+from wsclient.recording.tap import ENTRY, Buffer, Happening
+from wsclient.recording.transcript import Transcript
+from wsclient.runtime.core import Core
+from wsclient.telemetry.stats import RecorderStats
+from wsclient.threads.forking import watch
+from wsclient.threads.waiting import NEVER, Deadline
+from wsclient.threads.weak import WeakGroup
+from wsclient.threads.workers import WorkerThread, join, launch
+from wsclient.transport.masking import Mask
+
+__all__ = ["Recorder", "record"]
+
+#: How long (s) the thread sleeps while messages come: it is woken for none of them.
+NAP = 0.02
+#: How often (s) a book is looked at that could not be copied, and for how long.
+LOOK, PATIENCE = 0.05, 30.0
+#: The delay (s) before another attempt to write, doubled each time up to the second, and after how
+#: many attempts another file is begun.
+FIRST_DELAY, MAX_DELAY, ATTEMPTS = 0.1, 5.0, 3
+#: How long (s) a recorder that has ended goes on trying when nothing can be written.
+GIVE_UP = 10.0
+#: How long (s) the interpreter's exit waits for all recorders.
+EXIT = 2.0
+#: The most entries that are taken out before the time is looked at.
+AT_ONCE = 1000
+
+MIN_BUFFER = 64 * 1024
+MIN_FILE = 64 * 1024
+
+
+class GaveUp(Exception):
+    """The recorder was closed while nothing could be written."""
+
+
+class Recorder:
+    """Records a client into the files of a folder; made by :meth:`wsclient.WebSocketClient.record`.
+
+    A context manager, which closes it. It ends with its client, too. It does not keep the client
+    alive.
+    """
+
+    def __init__(self, writer: RecorderThread) -> None:
+        self._writer = writer
+
+    @property
+    def is_closed(self) -> bool:
+        """True once everything is written and the last file is finished, or cannot be."""
+        return self._writer.is_over
+
+    def stats(self) -> RecorderStats:
+        """Return its counters as of now."""
+        self._writer.core.check_call()
+        return self._writer.stats()
+
+    def close(self, timeout: float | None = None) -> None:
+        """Stop recording, write what is buffered, and finish the file.
+
+        Waits at most ``timeout`` seconds (default: the client's option ``close_timeout``); the
+        rest is written in the background. Idempotent. The client goes on.
+        """
+        check_timeout(timeout)
+        self._writer.close(timeout)
+
+    def __enter__(self) -> Recorder:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self.is_closed else "recording"
+        return f"<Recorder {self._writer.files.path.name}: {state}>"
+
+
+class RecorderThread:
+    """The thread of one recorder, and what it shares with others."""
+
+    def __init__(
+        self,
+        core: Core,
+        files: Files,
+        *,
+        session: str,
+        buffer_bytes: int,
+        chunk_seconds: float,
+        sync_seconds: float | None,
+        state_seconds: float,
+    ) -> None:
+        self.core = core
+        self.files = files
+        self._session = session
+        self._clock = core.clock
+        self._chunk_seconds = chunk_seconds
+        self._sync_seconds = float("inf") if sync_seconds is None else sync_seconds
+        self._state_seconds = state_seconds
+        self._wakeups: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._wake = partial(self._wakeups.put, None)
+        self.buffer = Buffer(
+            buffer_bytes, core.clock, self._wake, partial(core.posts.put, self._losing)
+        )
+        mask = core.mask
+        self._mask: Callable[[str], str] = mask.whole if isinstance(mask, Mask) else mask
+        now = core.clock.time_ns()
+        self._transcript = Transcript(self._add, self._mask, now)
+        self.thread = WorkerThread("wsclient-recorder", self._run)
+        #: True once nothing more is put into the buffer, and once the thread has ended.
+        self.is_ending = self.is_over = False
+        #: When to give up writing, once it is ending.
+        self._gives_up = NEVER
+        #: Why nothing can be written at present.
+        self.error = ""
+        #: What had been lost (messages, frames) when the present trouble began; None if there is
+        #: none. Used by the thread only.
+        self._lost_before: tuple[int, int] | None = None
+        # Used by the thread only. Times are monotonic s.
+        self._chunk_at = self._sync_at = float("inf")
+        self._state_at = 0.0
+        self._is_state_asked = False
+        self._books: list[LiveBook] = []
+        self._books_until = 0.0
+        watch(self)
+
+    # For any thread.
+
+    def attach(self) -> None:
+        """Begin to take notes. Runs on the watchdog thread."""
+        core = self.core
+        with core.lock:
+            core.supervisor.life.check()
+            if core.tap is not None:
+                raise ConfigurationError(
+                    "the client is being recorded already; close that recorder first"
+                )
+            core.tap = self.buffer
+            self._put_state()
+        core.recorder = self
+        core.event_hub.tap = self._happened
+
+    def detach(self) -> None:
+        """Take no more notes."""
+        core = self.core
+        if core.is_forked:
+            return
+        self._gives_up = min(self._gives_up, Deadline(GIVE_UP), key=lambda d: d.at)
+        with core.lock:
+            if core.tap is self.buffer:
+                core.tap = core.event_hub.tap = None
+                self.buffer.open()
+        self.is_ending = True
+        self._wake()
+
+    def close(self, timeout: float | None) -> None:
+        core = self.core
+        if core.is_forked:
+            return
+        deadline = Deadline(core.options.close_timeout if timeout is None else timeout)
+        self._gives_up = min(self._gives_up, deadline, key=lambda d: d.at)
+        if core.locks.is_held:
+            core.posts.put(self.detach)  # this call has interrupted wsclient itself
+            return
+        self.detach()
+        join(self.thread, deadline)
+
+    def join(self, deadline: Deadline) -> bool:
+        self._gives_up = min(self._gives_up, deadline, key=lambda d: d.at)
+        self._wake()
+        return join(self.thread, deadline)
+
+    def stats(self) -> RecorderStats:
+        files, transcript, buffer = self.files, self._transcript, self.buffer
+        return RecorderStats(
+            frames=transcript.frames,
+            messages=transcript.messages,
+            bytes=transcript.bytes,
+            written_bytes=files.size,
+            lost_frames=buffer.lost_frames,
+            lost_messages=buffer.lost_messages,
+            files=files.count,
+            buffered_bytes=buffer.buffered,
+            path=str(files.path),
+            error=self.error,
+            is_closed=self.is_over,
+        )
+
+    def forked(self) -> None:
+        """Write nothing in a child process."""
+        self.is_ending = self.is_over = True
+        self.files.forked()
+
+    def _happened(self, event: Event) -> None:
+        self.buffer.happened(event, self.core.supervisor.fleet.root(event.connection_id))
+
+    def _put_state(self) -> None:
+        """Note the client's state. Called under the core's lock."""
+        self.buffer.put_aside(copy_state(self.core, self.buffer.moment()))
+
+    def _losing(self) -> None:
+        """Emit an event when the buffer is full. Runs on the watchdog thread."""
+        self.core.emit(RecorderLost, str(self.files.path))
+
+    # The thread.
+
+    def _run(self) -> None:
+        try:
+            self._begin()
+            while not self._step():
+                pass
+            self._end()
+        except GaveUp:
+            self.files.abandon()
+        except BaseException as error:  # noqa: BLE001 - a bug: the client goes on without it
+            self.error = type(error).__name__
+            self.files.abandon()
+            self.core.emit(RecorderFailed, str(self.files.path), error)
+        finally:
+            if not self.core.is_forked:
+                self.detach()
+                self.is_over = True
+                self.core.recorder = EndedRecorder(self.stats())
+
+    def _begin(self) -> None:
+        """Finish what earlier recorders have left, and say what was missed since the last one."""
+        folder, metadata = self.files.folder, self.files.metadata
+        finish_orphans(folder, self._session[:8])
+        has_one, since = last_end(folder, metadata["venue"], metadata["name"], self._session[:8])
+        if has_one:
+            self._note_lost("no recorder was running", since)
+
+    def _step(self) -> bool:
+        """Take out what has come, and do what is due. Return whether that was the last time."""
+        buffer, entries = self.buffer, self.buffer.entries
+        is_last = self.is_ending  # read first: nothing comes after it
+        taken = 0
+        while entries and taken < AT_ONCE:
+            entry = entries.popleft()
+            self._take(entry)
+            buffer.taken += entry.charge
+            taken += 1
+        now = self._clock.monotonic()
+        self._look(now)
+        if entries:
+            return False
+        if taken:
+            self._sleep(NAP)
+            return False
+        if is_last:
+            return True
+        buffer.is_idle = True
+        if not entries and not self.is_ending:
+            self._sleep(self._timeout(now))
+        buffer.is_idle = False
+        return False
+
+    def _sleep(self, timeout: float) -> None:
+        try:
+            self._wakeups.get(timeout=min(timeout, threading.TIMEOUT_MAX))
+        except (queue.Empty, ValueError):
+            pass
+
+    def _timeout(self, now: float) -> float:
+        due = min(self._chunk_at, self._sync_at, self._state_at)
+        if self._books:
+            due = min(due, now + LOOK)
+        return max(0.0, due - now)
+
+    def _take(self, entry: Any) -> None:
+        if isinstance(entry, StateRows):
+            self._take_state(entry)
+        elif isinstance(entry, CopiedBook):
+            self._transcript.note(book_record(entry, self._mask), entry.moment.time)
+        else:
+            self._transcript.take(entry)
+            if isinstance(entry, Happening) and isinstance(entry.event, Closed):
+                self.detach()
+
+    def _take_state(self, rows: StateRows) -> None:
+        self._is_state_asked = False
+        if self.files.is_due():
+            self._persist(self.files.finish)
+            self._persist(self.files.open)
+        now = self._clock.monotonic()
+        self._state_at = now + self._state_seconds
+        self._transcript.note(state_record(rows, self._mask), rows.moment.time)
+        self._books, self._books_until = books_of(self.core), now + PATIENCE
+
+    def _look(self, now: float) -> None:
+        """Do what is due."""
+        if now >= self._chunk_at:
+            self._end_chunk()
+        if now >= self._sync_at:
+            self._sync_at = float("inf")
+            self._persist(self.files.sync)
+        is_quiet = self._is_state_asked or self.is_ending
+        if not is_quiet and (now >= self._state_at or self.files.is_due()):
+            self._is_state_asked, self._state_at = True, float("inf")
+            with self.core.lock:
+                self._put_state()
+        if self._books and not self._is_state_asked:
+            self._copy_books(now)
+        if self._lost_before is not None and not self.buffer.is_shut:
+            self._recovered()
+        elif self._lost_before is None and self.buffer.is_shut:
+            self._lost_before = self._lost
+
+    def _copy_books(self, now: float) -> None:
+        left = []
+        for live in self._books:
+            copy = live.copied()
+            with self.core.lock:
+                is_taken = copy is not None and is_current(self.core, live.channel, copy)
+                if is_taken and copy is not None:
+                    moment = self.buffer.moment()
+                    entry = CopiedBook(ENTRY, moment, live.channel, live.options, copy)
+                    self.buffer.put(entry)
+            if not is_taken and not live.is_lost:
+                left.append(live)
+        self._books = left if now < self._books_until else []
+
+    # Writing.
+
+    def _add(self, kind: Kind, topic: str, time: int, data: bytes) -> None:
+        if kind == "channel" and not self.files.has_room(topic):
+            frame = decode(kind, data)
+            for part in frame.parts if isinstance(frame, Frame) else ():
+                part.channel = topic
+            kind, topic, data = "frames", "frames", encode(frame)
+        if not self.files.has_buffered:
+            self._chunk_at = self._clock.monotonic() + self._chunk_seconds
+        if self.files.add(kind, topic, time, data):
+            self._end_chunk()
+
+    def _end_chunk(self) -> None:
+        self._chunk_at = float("inf")
+        self._persist(self.files.end_chunk)
+        self._sync_at = min(self._sync_at, self._clock.monotonic() + self._sync_seconds)
+
+    def _persist(self, write: Callable[[], None]) -> None:
+        """Call ``write`` until it raises no OSError. Raises GaveUp when the recorder is closed."""
+        delay, attempts = FIRST_DELAY, 0
+        while True:
+            try:
+                write()
+            except OSError as error:
+                self._failed(error)
+            else:
+                self.error = ""
+                return
+            if self.is_ending and not self._gives_up.remaining():
+                raise GaveUp
+            self._sleep(min(delay, self._gives_up.remaining()))
+            delay, attempts = min(2 * delay, MAX_DELAY), attempts + 1
+            if attempts % ATTEMPTS == 0:
+                self._replace()
+
+    def _replace(self) -> None:
+        """Begin another file, as the present one cannot be written."""
+        is_removed, began_at = self.files.is_removed, self.files.began_at
+        try:
+            self.files.replace()
+        except OSError as error:
+            self._failed(error)
+            return
+        self._state_at = 0.0
+        if is_removed:
+            self._note_lost("a file of the recording was removed", began_at)
+
+    def _note_lost(self, why: str, since: int | None) -> None:
+        moment = self.buffer.moment()
+        record = Lost(at=moment.at, why=why, since=since, is_unknown=True)
+        self._transcript.note(record, moment.time)
+
+    def _failed(self, error: OSError) -> None:
+        is_new, self.error = not self.error, error.strerror or str(error)
+        if self._lost_before is None:
+            self._lost_before = self._lost
+        if is_new:
+            self.core.emit(RecorderFailed, str(self.files.path), error)
+
+    @property
+    def _lost(self) -> tuple[int, int]:
+        return self.buffer.lost_messages, self.buffer.lost_frames
+
+    def _recovered(self) -> None:
+        before, self._lost_before = self._lost_before or (0, 0), None
+        messages, frames = (now - then for now, then in zip(self._lost, before, strict=True))
+        self.core.emit(RecorderRecovered, str(self.files.path), messages, frames)
+
+    def _end(self) -> None:
+        self._transcript.end()
+        moment = self.buffer.moment()
+        self._transcript.note(End(at=moment.at), moment.time)
+        self._persist(self.files.finish)
+
+
+class EndedRecorder:
+    """What a client keeps of a recorder that has ended."""
+
+    def __init__(self, stats: RecorderStats) -> None:
+        self._stats = stats
+
+    def stats(self) -> RecorderStats:
+        return self._stats
+
+    def join(self, deadline: Deadline) -> bool:
+        return True
+
+
+def record(
+    core: Core,
+    folder: str | os.PathLike[str],
+    *,
+    buffer_bytes: int,
+    chunk_seconds: float,
+    sync_seconds: float | None,
+    file_bytes: int,
+    file_seconds: float,
+    state_seconds: float,
+    level: int,
+) -> Recorder:
+    """Record a client: see :meth:`wsclient.WebSocketClient.record`."""
+    check_whole("buffer_bytes", buffer_bytes, MIN_BUFFER)
+    check_duration("chunk_seconds", chunk_seconds)
+    check_duration("sync_seconds", sync_seconds, or_none=True)
+    check_whole("file_bytes", file_bytes, MIN_FILE)
+    check_duration("file_seconds", file_seconds)
+    check_duration("state_seconds", state_seconds)
+    check_whole("level", level, 1)
+    if level > 22:
+        raise ConfigurationError(f"level must be a whole number from 1 to 22, not {level!r}")
+    if not isinstance(folder, (str, os.PathLike)):
+        raise ConfigurationError(f"folder must be a path, not {type(folder).__name__}")
+    core.calls.check_recordable()
+    session = secrets.token_hex(16)
+    options = core.options
+    metadata = {
+        "version": str(VERSION),
+        "session": session,
+        "venue": core.dialect.name,
+        "name": core.log.name,
+        "url": core.mask(core.address),
+        "options": json.dumps(
+            {"decimal": options.decimal, "deliver_unhandled": options.deliver_unhandled}
+        ),
+    }
+    files = Files(Path(folder), metadata, Rules(file_bytes, file_seconds, level), core.clock)
+    files.open()
+    try:
+        writer = RecorderThread(
+            core,
+            files,
+            session=session,
+            buffer_bytes=buffer_bytes,
+            chunk_seconds=chunk_seconds,
+            sync_seconds=sync_seconds,
+            state_seconds=state_seconds,
+        )
+        core.calls.record(writer.attach)
+    except BaseException:
+        files.discard()
+        raise
+    try:
+        launch(writer.thread)
+    except BaseException:
+        writer.detach()
+        files.discard()
+        raise
+    running.add(writer)
+    return Recorder(writer)
+
+
+#: The recorders of this process.
+running: WeakGroup[RecorderThread] = WeakGroup()
+
+
+@atexit.register
+def end_all() -> None:
+    """Write what is buffered, at the interpreter's exit."""
+    deadline = Deadline(EXIT)
+    found = running.all()
+    for writer in found:
+        writer.detach()
+    for writer in found:
+        writer.join(deadline)
