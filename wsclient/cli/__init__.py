@@ -1,4 +1,4 @@
-"""The command line: ``wsclient demo``, ``serve``, ``tail``, ``doctor`` and ``manual``.
+"""The command line: ``wsclient demo``, ``serve``, ``tail``, ``check`` and more.
 
 Exit codes: 0 success, 1 failure (one line on stderr says why), 2 a usage error or a package that is
 not installed, 130 Ctrl-C, 141 the reader of the output has gone (a closed pipe), 143 SIGTERM. Each
@@ -19,6 +19,7 @@ import wsclient
 from wsclient import dialects
 from wsclient.cli import faults
 from wsclient.cli.connecting import add_connecting
+from wsclient.cli.recordings import add_recordings
 from wsclient.cli.terminal import Terminated, complain, let_go, raise_on_sigterm
 from wsclient.dialect import Dialect
 from wsclient.doctor.running import running
@@ -41,6 +42,8 @@ examples:
   wsclient tail wss://ws.kraken.com/v2 --dialect kraken ticker:BTC/USD trade:BTC/USD
   wsclient tail wss://ws.kraken.com/v2 book:ETH/USD --dialect kraken --option depth=10 --json
   wsclient doctor wss://ws.kraken.com/v2 --dialect kraken --subscribe ticker:BTC/USD
+  wsclient check recordings/
+  wsclient export recordings/ -o tables/ --kind trades
   wsclient manual books
 """
 
@@ -119,6 +122,18 @@ def _run(argv: Sequence[str] | None) -> int:
         from wsclient.cli import manual
 
         return manual.run(args)
+    if args.command == "check":
+        from wsclient.cli import check
+
+        return check.run(args)
+    if args.command == "export":
+        from wsclient.cli import export
+
+        return export.run(args)
+    if args.command == "convert":
+        from wsclient.cli import convert
+
+        return convert.run(args)
     try:
         if args.command == "serve":
             from wsclient.cli import serve
@@ -153,6 +168,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_serve(commands)
     _add_tail(commands)
     _add_doctor(commands)
+    add_recordings(commands, codes=_codes, number=_number_from, dialect=_dialect)
     _add_manual(commands)
     return parser
 

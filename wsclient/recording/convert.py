@@ -22,6 +22,7 @@ from wsclient import dialects
 from wsclient.dialect.base import Dialect
 from wsclient.errors import ConfigurationError, InvalidMessage
 from wsclient.messages import Message
+from wsclient.recording.bookcheck import is_book
 from wsclient.recording.filewriter import FileWriter
 from wsclient.recording.folder import PART, SUFFIX
 from wsclient.recording.lines import Recorded, begin_of_capture, is_tail, read_recording
@@ -371,7 +372,7 @@ class _Playing:
     def _books(self) -> dict[str, list[str]]:
         """Return the channels of order books that the answer from each address belongs to."""
         form = self._dialect.book
-        channels = self._channels_of_all() if form is not None else []
+        channels = self._channels_of_books() if form is not None else []
         found: dict[str, list[str]] = {}
         for uri in {step.uri for step in self._steps if step.kind == "http"}:
             split = urlsplit(uri)
@@ -387,14 +388,17 @@ class _Playing:
                     found.setdefault(uri, []).append(channel)
         return found
 
-    def _channels_of_all(self) -> list[str]:
-        inbound, found = Inbound(self._dialect), dict[str, None]()
+    def _channels_of_books(self) -> list[str]:
+        inbound, found = Inbound(self._dialect), dict[str, bool]()
         for step in self._steps:
+            messages = step.messages
             if step.kind == "received":
                 entries = inbound.entries(inbound.batch([step.payload], False, 0, 1))
-                found |= {e.channel: None for e in entries if isinstance(e, Message)}
-            found |= {message.channel: None for message in step.messages}
-        return list(found)
+                messages = [entry for entry in entries if isinstance(entry, Message)]
+            for message in messages:
+                if not found.get(message.channel):
+                    found[message.channel] = is_book(self._dialect, message)
+        return [channel for channel, has_book in found.items() if has_book]
 
 
 def _is_kept(_channel: str) -> bool:

@@ -55,7 +55,7 @@ class Restorer:
             yield entry, self.messages(entry, channels)
 
     def messages(
-        self, entry: RecordedEntry, channels: Collection[str] | None = None
+        self, entry: RecordedEntry, channels: Container[str] | None = None
     ) -> list[Message]:
         """Return the messages of the next record; none if it is no frame."""
         record = entry.record
