@@ -62,7 +62,7 @@ def test_a_terminal_has_a_line_of_counters(tmp_path: Path) -> None:
             return type("Stats", (), {"gaps": 2})
 
     stats = RecorderStats(5, 1234, 9999, 555, 0, 7, 2, 0, str(tmp_path), "", False)
-    line = module._line(Client(), stats)  # type: ignore[arg-type]
+    line = module.counters(Client(), stats)  # type: ignore[arg-type]
     assert line == "1,234 messages, 2 gaps, 7 LOST, 9,999 bytes as 555 in 2 files"
 
 

@@ -18,7 +18,7 @@ from wsclient.errors import ConfigurationError, SubscriptionError
 from wsclient.options import Options
 from wsclient.telemetry.stats import RecorderStats
 
-__all__ = ["add_record", "run"]
+__all__ = ["add_record", "counters", "run"]
 
 #: How often (s) the line on the terminal changes.
 INTERVAL = 0.5
@@ -131,7 +131,7 @@ def _record(
             if is_shown:
                 sys.stderr.write(CLEAR)
                 sys.stderr.flush()
-            print(printable(f"{_line(client, stats)}: {stats.path}"), flush=True)
+            print(printable(f"{counters(client, stats)}: {stats.path}"), flush=True)
     if stats.lost_messages or stats.lost_frames or stats.error:
         complain(stats.error or f"the recorder has lost {stats.lost_messages:,} messages")
         return 1
@@ -147,7 +147,7 @@ def _wait(
     while (now := time.monotonic()) < end:
         if stats is not None and now >= due:
             due = now + INTERVAL
-            sys.stderr.write(f"{CLEAR}{client.state.value}  {_line(client, stats())}")
+            sys.stderr.write(f"{CLEAR}{client.state.value}  {counters(client, stats())}")
             sys.stderr.flush()
         try:
             messages = client.recv_batch(timeout=min(INTERVAL, end - now))
@@ -157,7 +157,8 @@ def _wait(
             raise SubscriptionError("no channel is left")
 
 
-def _line(client: WebSocketClient, stats: RecorderStats) -> str:
+def counters(client: WebSocketClient, stats: RecorderStats) -> str:
+    """Return what was recorded so far, in words."""
     gaps = client.stats().gaps
     files = f"{stats.files} file{'' if stats.files == 1 else 's'}"
     lost = f", {stats.lost_messages:,} LOST" if stats.lost_messages else ""
