@@ -50,6 +50,7 @@ def test_the_duration_ends_it(command: Any, tmp_path: Path) -> None:
             venue.publish("a", price=price)
         assert run.end() == 0
     assert run.out.startswith("3 messages, 0 gaps, ")
+    assert "discarded" not in run.err
     assert sequences(tmp_path) == [1, 2, 3]
 
 

@@ -180,4 +180,6 @@ def _is_new(record: logging.LogRecord) -> bool:
     """Return False for lines about the end: the command's error reports it, or it was requested."""
     name = getattr(record, "client", None) or ""
     text = record.getMessage().removeprefix(f"{name}: ")
+    if text.endswith("unread messages are discarded by close()"):
+        return False
     return not text.startswith(("idle", "failed", "closing", "closed"))
