@@ -356,6 +356,27 @@ def test_declared_types(clients: list[Any], capsys: pytest.CaptureFixture[str]) 
     assert "BTC/USD 1" in capsys.readouterr().out
 
 
+def test_the_page_of_recordings(
+    clients: list[Any],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with FakeVenue("kraken") as venue, lively(venue, ["trade:BTC/USD"]):
+        code = block("recordings", "Record").replace("wss://ws.kraken.com/v2", venue.url)
+        run_block(code, {}, clients)
+    assert "messages" in capsys.readouterr().out
+    run_block(block("recordings", "Replay"), {}, clients)
+    assert "trade:BTC/USD" in capsys.readouterr().out
+    run_block(block("recordings", "Replay", 1), {}, clients)
+    items, _, messages, _ = capsys.readouterr().out.split()
+    assert int(items) > int(messages) >= 10
+    run_block(block("recordings", "Files"), {}, clients)
+    out = capsys.readouterr().out
+    assert out.count(" channel trade:BTC/USD ") == int(messages)
+
+
 def test_the_handler(clients: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
     with FakeVenue(Prices()) as venue, lively(venue, ["BTC-USD"]):
         code = block("handler", "An example").replace("ws://127.0.0.1:8765/", venue.url)

@@ -10,14 +10,16 @@ import time
 from contextlib import ExitStack
 
 import pytest
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import Frame, Opcode
 from websockets.sync.client import connect as websocket
 
 import wsclient
 from support.helpers import until
+from support.madefiles import MadeRecording
 from wsclient import dialects
 from wsclient.cli import _SERVED, main, make_parser, serve
+from wsclient.recording.records import Happened
 from wsclient.testing import venues
 from wsclient.testing.market import Depth, MarketQuote, MarketTrade
 
@@ -393,6 +395,54 @@ def book(n):
     arg = {"channel": "books", "instId": "A-B"}
     row = {"asks": [], "bids": [], "seqId": n, "prevSeqId": n - 1}
     return json.dumps({"arg": arg, "action": "update", "data": [row]})
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with a recording of Kraken, with a disconnect."""
+    with MadeRecording(tmp_path, "kraken") as made:
+        made.frame(trade(1))
+        fields = {"why": "going away", "reason": "closed", "code": 1001, "data_age": None}
+        made.note(Happened(at=0, name="Disconnected", fields=fields, connection_id=1))
+        made.frame(trade(2), connection_id=2)
+    return str(tmp_path)
+
+
+def test_a_folder_is_replayed_with_its_dialect_and_disconnects(folder, serving, connect):
+    client = connect(serving("--replay", folder))
+    client.subscribe("trade:A/B")
+    assert received(client, 2) == [trade(1), trade(2)]
+    assert client.stats().disconnects == 1
+
+
+def end_of(service):
+    """Subscribe, and return the close frame that ends the connection."""
+    with websocket(service.url) as client:
+        params = {"channel": "trade", "symbol": ["A/B"]}
+        client.send(json.dumps({"method": "subscribe", "params": params}))
+        try:
+            while True:
+                client.recv(timeout=5)
+        except ConnectionClosed as error:
+            return error.rcvd.code, error.rcvd.reason
+
+
+def test_the_end_of_a_replay_is_said_to_its_clients(folder, serving):
+    service = serving("--replay", folder, "--speed", "max")
+    assert end_of(service) == (1001, "going away")
+    assert end_of(service) == (1001, "the replay has ended")
+    said_until(service, "replay     ended: 2 sent")
+    with pytest.raises(InvalidStatus, match="410"):
+        websocket(service.url)
+
+
+def test_a_folder_of_two_venues_needs_a_dialect(folder, tmp_path, capsys):
+    with MadeRecording(tmp_path, session="2") as made:
+        made.frame({"type": "market_data", "channel": "a", "sequence": 1})
+    assert main(["serve", "--replay", folder]) == 2
+    assert "recordings of" in capsys.readouterr().err
+    assert main(["serve", "--replay", folder, "--dialect", "okx"]) == 2
+    assert "it is a recording of generic, kraken" in capsys.readouterr().err
 
 
 # The command

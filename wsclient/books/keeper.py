@@ -23,7 +23,7 @@ from wsclient.books.joiner import Joiner
 from wsclient.books.run import BookRun
 from wsclient.books.watched import Upstream, WatchedBook
 from wsclient.dialect.base import Dialect
-from wsclient.dialect.books import BookFormat, BookUpdate, Snapshot
+from wsclient.dialect.books import BookFormat, BookUpdate, Levels, Snapshot
 from wsclient.errors import ConfigurationError, NotSupported
 from wsclient.messages import Message
 from wsclient.text import one_line, text_of
@@ -417,6 +417,36 @@ class LiveBook(WatchedBook):
                     draft.apply(change)
                     sequence = last.sequence or sequence
         return True
+
+    def restore(
+        self,
+        bids: Levels,
+        asks: Levels,
+        sequence: int | None,
+        received_at: int | None,
+        origin: int,
+        updated_at: float | None = None,
+    ) -> None:
+        """Take over a book in sync of another process, whose last message has these values.
+
+        Apply what followed that message. ``origin`` is that of the stream that updates it. Raises
+        BookError for levels that make no book.
+        """
+        draft = self._new_book()
+        draft.apply(BookUpdate(True, bids, asks))
+        joiner = self.joiner
+        if joiner is not None and sequence is None:
+            raise BookError("a book without a number cannot be joined to updates")
+        with self.lock:
+            status = self._renewed()
+            self._version += 1
+            self._age += 1
+            self.book, self.sequence, self.received_at = draft, sequence, received_at
+            self.updated_at, self.connection_id = updated_at, origin
+            self._status, self._failure = status, ""
+            if joiner is not None and sequence is not None:
+                joiner.joined(Snapshot(sequence, (), ()), None)
+        self.wake()
 
     def _new_book(self) -> Book:
         return Book(self._depth, self.format if self.verify_checksum else None)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
+
+import msgspec
 
 from wsclient.books.calls import BookCalls
 from wsclient.books.feeder import Feeder
@@ -13,6 +16,9 @@ from wsclient.runtime.core import Core
 from wsclient.runtime.follower import Follower
 
 __all__ = ["BookService"]
+
+#: Keeps all digits of a number.
+_encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
 class BookService(Follower):
@@ -24,7 +30,13 @@ class BookService(Follower):
         make = partial(core.new_queue, "books")
         self.feeder = Feeder(make, core.add_queue, core.died)
         self.snapshots = Snapshots(
-            core.options, core.emit, core.judge.now, core.clock, core.locks, core.mask
+            core.options,
+            core.emit,
+            core.judge.now,
+            core.clock,
+            core.locks,
+            core.mask,
+            self._fetched,
         )
 
     def attach(self) -> None:
@@ -36,6 +48,15 @@ class BookService(Follower):
         core.at_end.append(self.snapshots.close)
         if not core.supervisor.life.may("fail"):  # it is over: nothing will call at_end
             self.snapshots.close()
+
+    def _fetched(self, channel: str, connection_id: int, answer: Any) -> None:
+        """Pass an answer by REST to the recorder, if there is one."""
+        core = self.core
+        if core.tap is not None:
+            body = _encode(answer)
+            with core.lock:
+                if core.tap is not None:
+                    core.tap.answered(channel, connection_id, body)
 
     def threads(self) -> Sequence[threading.Thread | None]:
         return self.feeder.thread, self.snapshots.thread

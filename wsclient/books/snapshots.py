@@ -74,6 +74,9 @@ class Snapshots:
     After an answer with Retry-After, or one that refuses us for asking too often, no request is
     sent until the delay is over. A snapshot that was refused for good (401, 403) is not requested
     again.
+
+    ``fetched`` is called, without a lock, with each answer before it is applied: its channel, the
+    connection that brings the book's updates, and the decoded answer.
     """
 
     def __init__(
@@ -84,8 +87,10 @@ class Snapshots:
         clock: Clock,
         locks: Locks | None = None,
         mask: Callable[[str], str] = str,
+        fetched: Callable[[str, int, Any], None] = lambda *_: None,
     ) -> None:
         self.options = options
+        self._fetched = fetched
         self._mask = mask
         self._emit = emit
         self._judge = judge
@@ -219,6 +224,7 @@ class Snapshots:
         age = book.begin(connection_id)
         try:
             answer = self._fetch(book.request)
+            self._fetched(book.channel, connection_id, answer)
             is_joined = book.join(answer, connection_id, age)
         except BaseException as error:  # noqa: BLE001 - the dialect may raise anything
             if not self._fetching.is_cancelled:

@@ -19,6 +19,7 @@ import wsclient
 from wsclient import dialects
 from wsclient.cli import faults
 from wsclient.cli.connecting import add_connecting
+from wsclient.cli.record import add_record
 from wsclient.cli.recordings import add_recordings
 from wsclient.cli.terminal import Terminated, complain, let_go, raise_on_sigterm
 from wsclient.dialect import Dialect
@@ -42,6 +43,7 @@ examples:
   wsclient tail wss://ws.kraken.com/v2 --dialect kraken ticker:BTC/USD trade:BTC/USD
   wsclient tail wss://ws.kraken.com/v2 book:ETH/USD --dialect kraken --option depth=10 --json
   wsclient doctor wss://ws.kraken.com/v2 --dialect kraken --subscribe ticker:BTC/USD
+  wsclient record wss://ws.kraken.com/v2 trade:BTC/USD --dialect kraken -o recordings/
   wsclient check recordings/
   wsclient export recordings/ -o tables/ --kind trades
   wsclient manual books
@@ -122,6 +124,10 @@ def _run(argv: Sequence[str] | None) -> int:
         from wsclient.cli import manual
 
         return manual.run(args)
+    if args.command == "record":
+        from wsclient.cli import record
+
+        return record.run(args)
     if args.command == "check":
         from wsclient.cli import check
 
@@ -168,6 +174,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_serve(commands)
     _add_tail(commands)
     _add_doctor(commands)
+    add_record(commands, codes=_codes, number=_number_from, add_dialect=_add_dialect)
     add_recordings(commands, codes=_codes, number=_number_from, dialect=_dialect)
     _add_manual(commands)
     return parser
@@ -223,9 +230,9 @@ def _add_serve(commands: Any) -> None:
     parser.add_argument(
         "--dialect",
         type=_served,
-        default="generic",
         metavar="NAME",
-        help=f"the venue's protocol, generic by default: {', '.join(_SERVED)}",
+        help=f"the venue's protocol: {', '.join(_SERVED)} (default: that of the recording, "
+        "or else generic)",
     )
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)"
@@ -281,7 +288,10 @@ def _add_serve(commands: Any) -> None:
         help="refuse channels beyond this number per connection",
     )
     parser.add_argument(
-        "--replay", metavar="FILE", help="a recording to serve instead of made-up prices"
+        "--replay",
+        metavar="PATH",
+        help="a recording to serve instead of made-up prices: a folder of `wsclient record`, a "
+        "file of it, or a file of payloads, one per line",
     )
     parser.add_argument(
         "--speed",

@@ -1,4 +1,4 @@
-"""The arguments of ``tail`` and ``doctor`` that say how to connect."""
+"""The arguments of ``tail``, ``record`` and ``doctor`` that say how to connect."""
 
 from __future__ import annotations
 

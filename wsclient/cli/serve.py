@@ -17,13 +17,15 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from random import Random
 from typing import Any, TextIO
 from weakref import WeakKeyDictionary
 
+from wsclient import dialects
 from wsclient.cli.faults import VenueFault
 from wsclient.cli.terminal import clock, complain, printable
+from wsclient.dialect import Dialect
 from wsclient.testing import (
     FakeVenue,
     Fault,
@@ -36,6 +38,8 @@ from wsclient.testing import (
     VenueLimits,
     venues,
 )
+from wsclient.testing.recordings import is_recording, venues_of
+from wsclient.testing.replay import drain
 
 __all__ = ["Service", "run"]
 
@@ -48,6 +52,9 @@ DEAF_FOR = 60.0
 JOIN_TIMEOUT = 5.0
 #: How long (s) a replay waits after the first subscription for the client's further ones.
 GRACE = 0.2
+#: What clients are told at the end of a replay: with the close code 1001, later with HTTP 410.
+END = "the replay has ended"
+MAX_REFUSALS = 100_000
 #: The most lines that wait to be printed; any more are counted and left out.
 MAX_LINES = 10_000
 
@@ -79,7 +86,9 @@ class Service:
     def __init__(self, args: argparse.Namespace, err: TextIO) -> None:
         self._args = args
         self._err = err
-        self._dialect = args.dialect.name
+        dialect = _dialect_of(args)
+        self._dialect = dialect.name
+        self._kind = type(dialect).__name__
         self._protocol = venues.find(self._dialect).served()
         self.faults: list[VenueFault] = args.faults
         self._random = Random(args.seed)
@@ -132,7 +141,7 @@ class Service:
         try:
             replay = Replay(args.replay, self._protocol)
         except ValueError as error:
-            raise UsageError(f"cannot read {args.replay} as {self._dialect}: {error}") from None
+            raise UsageError(f"cannot replay {args.replay} as {self._dialect}: {error}") from None
         if not replay.lines:
             raise UsageError(f"{args.replay} has no market data of {self._dialect}")
         if not replay.has_times and args.speed not in (None, 0.0):
@@ -186,7 +195,7 @@ class Service:
         option = f'"{self._dialect}"'
         if self._protocol.rest_path is not None:
             rest = f"{self.url.replace('ws:', 'http:')}{self._protocol.rest_path}"
-            option = f'wsclient.dialects.{type(self._args.dialect).__name__}(rest="{rest}")'
+            option = f'wsclient.dialects.{self._kind}(rest="{rest}")'
         option = "" if self._dialect == "generic" else f", dialect={option}"
         yield f'  import wsclient; client = wsclient.connect("{self.url}"{option})'
 
@@ -285,9 +294,19 @@ class Service:
             sent = len(replay.lines) - replay.missed
             self._say("replay", f"ended: {sent} sent, {replay.missed} skipped without a subscriber")
             if not self._args.loop:
+                self._end()
                 return
             with venue.lock:
                 replay.rewind()
+
+    def _end(self) -> None:
+        """Close all connections, and refuse others: there is nothing to wait for."""
+        self.venue.refuse(410, body=END.encode(), times=MAX_REFUSALS)
+        peers = self._peers()
+        drain(self.venue, peers)
+        for peer in peers:
+            with suppress(ConnectionError):
+                peer.close(1001, END)
 
     # The faults.
 
@@ -380,6 +399,22 @@ class Service:
                 yield payload[: self._random.randrange(1, len(payload))]
             return
         yield payload
+
+
+def _dialect_of(args: argparse.Namespace) -> Dialect:
+    """Return the dialect of ``--dialect``, or else that of the recording."""
+    if args.dialect is not None:
+        return args.dialect  # type: ignore[no-any-return]
+    if args.replay is None or not is_recording(args.replay):
+        return dialects.find("generic")
+    names = venues_of(args.replay)
+    if len(names) > 1:
+        raise UsageError(f"{args.replay} has recordings of {', '.join(names)}: give --dialect")
+    if not names:
+        raise UsageError(f"{args.replay} has no recording that can be read")
+    if names[0] not in venues.NAMES:
+        raise UsageError(f"serve does not speak {names[0]}, only {', '.join(venues.NAMES)}")
+    return dialects.find(names[0])
 
 
 def _is_loopback(host: str) -> bool:

@@ -23,7 +23,7 @@ from wsclient.stream.envelope import Envelope
 from wsclient.stream.exact import Exact, parts
 from wsclient.threads.logs import flush
 
-__all__ = ["run"]
+__all__ = ["connected", "logs_on_stderr", "run"]
 
 #: The most messages that are written at once; fewer if fewer are waiting.
 BATCH = 1000
@@ -52,7 +52,7 @@ def _print(
     sys.stdout.reconfigure(  # type: ignore[union-attr]
         encoding="utf-8" if args.json else None, errors="backslashreplace"
     )
-    with _logs_on_stderr(), _connected(args.url, options) as client:
+    with logs_on_stderr(), connected(args.url, options) as client:
         client.subscribe(*args.channels, **subscription)
         for messages in _batches(client, args.count, args.duration):
             sys.stdout.write("".join(map(text, messages)))
@@ -61,7 +61,8 @@ def _print(
                 raise SubscriptionError("no channel is left")
 
 
-def _connected(url: str, options: Mapping[str, Any]) -> WebSocketClient:
+def connected(url: str, options: Mapping[str, Any]) -> WebSocketClient:
+    """Return a client for a command."""
     return connect(url, **{"name": "wsclient", "close_timeout": CLOSE_TIMEOUT, **options})
 
 
@@ -149,12 +150,12 @@ def _value(text: bytes) -> str:
 
 
 @contextmanager
-def _logs_on_stderr() -> Iterator[None]:
-    """Print what the client logs on stderr, one line each."""
+def logs_on_stderr(before: str = "") -> Iterator[None]:
+    """Print what the client logs on stderr, one line each, with this text before it."""
     logger = logging.getLogger("wsclient")
     level = logger.level
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_OneLine("%(asctime)s.%(msecs)03d  %(message)s", "%H:%M:%S"))
+    handler.setFormatter(_OneLine("%(asctime)s.%(msecs)03d  %(message)s", "%H:%M:%S", before))
     handler.addFilter(_is_new)
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
@@ -167,12 +168,18 @@ def _logs_on_stderr() -> Iterator[None]:
 
 
 class _OneLine(logging.Formatter):
+    def __init__(self, form: str, times: str, before: str) -> None:
+        super().__init__(form, times)
+        self._before = before
+
     def format(self, record: logging.LogRecord) -> str:
-        return printable(super().format(record))
+        return self._before + printable(super().format(record))
 
 
 def _is_new(record: logging.LogRecord) -> bool:
     """Return False for lines about the end: the command's error reports it, or it was requested."""
     name = getattr(record, "client", None) or ""
     text = record.getMessage().removeprefix(f"{name}: ")
+    if text.endswith("unread messages are discarded by close()"):
+        return False
     return not text.startswith(("idle", "failed", "closing", "closed"))

@@ -14,22 +14,26 @@ from typing import Literal
 
 __all__ = ["Recorded", "RecordedDirection", "begin_of_capture", "is_tail", "read_recording"]
 
-RecordedDirection = Literal["received", "sent", "connected", "http"]
+RecordedDirection = Literal["received", "sent", "connected", "disconnected", "http"]
 
 
 @dataclass(frozen=True)
 class Recorded:
     """One item of a recording, as the client saw it.
 
-    An `http` item is the reply to a GET of `uri`; all items but received messages have a `uri`.
-    `time` is in nanoseconds: since the epoch, or of the recorder's own clock in a capture. It is
-    None if the recording has no times.
+    An `http` item is the reply to a GET of `uri`, or in a recording of `client.record()` the
+    snapshot of the channel `uri`. All items but received messages have a `uri`. The payload of a
+    `disconnected` item says why. `time` is in nanoseconds: since the epoch, or of the recorder's
+    own clock in a capture. It is None if the recording has no times. `connection_id` is 0 in
+    recordings that do not number connections.
     """
 
     direction: RecordedDirection
     time: int | None
     payload: bytes
     uri: str | None = None
+    connection_id: int = 0
+    is_binary: bool = False
 
 
 def read_recording(source: str | os.PathLike[str] | Iterable[str]) -> list[Recorded]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, NoReturn
 
 from wsclient.errors import SubscriptionRejected
 from wsclient.messages import Subscription, SubscriptionState
@@ -89,9 +89,14 @@ class ReplayCalls(Calls):
             for channel in found:
                 self._subscribed.setdefault(channel, options or {})
         if missing := [channel for channel in channels if channel not in known]:
-            failed = {name: _why(name, known) for name in missing}
-            text = "; ".join(f"{name!r}: {why}" for name, why in failed.items())
-            raise SubscriptionRejected(text, failed)
+            self.refuse(missing)
+
+    def refuse(self, channels: Sequence[str]) -> NoReturn:
+        """Raise SubscriptionRejected for channels that the recordings do not have."""
+        known = self._channels()
+        failed = {name: _why(name, known) for name in channels}
+        text = "; ".join(f"{name!r}: {why}" for name, why in failed.items())
+        raise SubscriptionRejected(text, failed)
 
     def _subscribe(
         self,

@@ -19,9 +19,9 @@ from wsclient.client import WebSocketClient
 from wsclient.dialect.base import Dialect
 from wsclient.errors import ClientClosed, ConfigurationError, NotSupported
 from wsclient.options import Options, Overflow
-from wsclient.orderbook import ClientBooks
 from wsclient.recording.folder import FileDamage, Recording, recordings_of
 from wsclient.recording.playback import Tape
+from wsclient.recording.replaybooks import ReplayBooks
 from wsclient.recording.replaycore import Lane, ReplayCore
 from wsclient.telemetry.stats import ConnectionInfo, ConnectionInfos, Stats
 from wsclient.threads.logs import ClientLog
@@ -133,7 +133,7 @@ class RecordedClient(WebSocketClient):
             log(WARNING, f"damaged recording: {bad.path}: {bad.damage.why}")
         self._core = ReplayCore(lanes, options, found, log, is_selective=False)
         self._queue = self._core.default
-        self._order_books = ClientBooks(self._core)
+        self._order_books = ReplayBooks(self._core)
         self._finalizer = weakref.finalize(self, self._core.close_soon)
         self._finalizer.atexit = False
 
@@ -223,6 +223,10 @@ class RecordedClient(WebSocketClient):
     def request(self, payload: Any, timeout: float | None = 10.0) -> NoReturn:
         """Raise NotSupported: nothing can be asked of a recording."""
         raise _unsupported("request")
+
+    def record(self, folder: str | os.PathLike[str], **options: Any) -> NoReturn:
+        """Raise NotSupported: copy the files of the recording instead."""
+        raise _unsupported("record")
 
     @property
     def connections(self) -> list[ConnectionInfo]:

@@ -27,13 +27,14 @@ from wsclient.messages import Message
 from wsclient.options import Options
 from wsclient.recording.container import Damage
 from wsclient.recording.folder import FileDamage
-from wsclient.recording.playback import Playback, Tape
+from wsclient.recording.playback import Playback, Tape, before
 from wsclient.recording.records import (
     ClientRecord,
     ClientState,
     Frame,
     Happened,
     Lost,
+    Record,
     decode,
 )
 from wsclient.recording.replaycalls import ReplayCallbacks, ReplayCalls
@@ -50,7 +51,7 @@ from wsclient.threads.logs import ClientLog
 from wsclient.threads.waiting import Deadline
 from wsclient.threads.waitlist import WaitList, new_signal, pause
 
-__all__ = ["Lane", "ReplayCore"]
+__all__ = ["Lane", "ReplayCore", "recorded"]
 
 #: How long (s) a thread that would play waits for another one that has to come first: one that
 #: calls a function, or that does not take what its full queue holds. Then it goes on.
@@ -110,6 +111,14 @@ class ReplaySupervisor(Supervisor):
         return self.recorded if self.life.is_running else super().state
 
 
+def recorded(kind: str, data: bytes) -> Record | None:
+    """Return a record, None if it cannot be read."""
+    try:
+        return decode(kind, data)
+    except ValueError:
+        return None
+
+
 class Lane(Restorer):
     """One recording of a playback: its tape, its messages and its connections."""
 
@@ -117,6 +126,7 @@ class Lane(Restorer):
         recording = tape.recording
         super().__init__(recording, dialect, decimal=decimal)
         self.tape = tape
+        self.decimal = decimal
         #: Sessions of one client have the same.
         self.client = recording.venue, recording.name
         self.channels = dict.fromkeys(names)
@@ -126,6 +136,25 @@ class Lane(Restorer):
         self.shift: int | None = None
         #: The time (ns since the epoch) of the last record.
         self.last: int | None = None
+
+    def look_back(self) -> None:
+        """Take in what is known of the connections before the first record."""
+        happened: list[Happened] = []
+        for _, kind, _, stored in before(self.tape.recording, self.tape.place):
+            record = recorded(kind, stored[3]) if kind == "client" else None
+            if isinstance(record, Happened):
+                happened.append(record)
+            elif isinstance(record, ClientState):
+                self.connections.restart(record, record.at / 1e9)
+                break
+        for event in reversed(happened):
+            self.connections.happened(event, event.at / 1e9)
+
+    def again(self, channel: str) -> Lane:
+        """Return a lane for a second pass over the records of a channel."""
+        twin = Lane(self.tape, self.dialect, (channel,), decimal=self.decimal)
+        twin.connections.origins = self.connections.origins
+        return twin
 
 
 class _Taken(NamedTuple):
@@ -166,6 +195,7 @@ class ReplayCore(Core):
 
     supervisor: ReplaySupervisor
     callbacks: ReplayCallbacks
+    calls: ReplayCalls
 
     def __init__(
         self,
@@ -207,6 +237,8 @@ class ReplayCore(Core):
         self._player: int | None = None
         #: The threads that wait to play.
         self._waiting = WaitList()
+        for lane in lanes:
+            lane.look_back()
         if (tape := self.playback.tape) is not None:
             self.replayed.time = tape.records[tape.index][1]
         self.at_end.append(self._waiting.wake_all)
@@ -259,6 +291,39 @@ class ReplayCore(Core):
             while self._is_due() and not self.supervisor.life.is_over:
                 self.advance()
 
+    @property
+    def is_playing(self) -> bool:
+        """True on the thread that has the turn."""
+        return self._player == get_ident()
+
+    def exclusively(self, function: Callable[[], object]) -> None:
+        """Call ``function`` while no other thread plays, without the lock."""
+        me, patience = get_ident(), _Patience()
+        while True:
+            with self.lock:
+                player = self._player
+                if player in (None, me) or not patience.lasts(player):
+                    self._player = me
+                    break
+                signal = new_signal()
+                self._waiting.append(signal)
+            try:
+                pause(signal, LOOK_EVERY)
+            finally:
+                self._waiting.discard(signal)
+        try:
+            function()
+        finally:
+            with self.lock:
+                self._player = player
+                self._waiting.wake_all()
+
+    def feed(self, channel: str, apply: Callable[[Message], object]) -> None:
+        """Call ``apply`` with each message of a channel, from the present record on."""
+        with self.lock:
+            self._select()
+            self.appliers[channel] = apply
+
     def advance(self, limit: float = NEVER) -> bool:
         """Play the next record, if its time is not after ``limit`` (ns since the epoch).
 
@@ -297,9 +362,9 @@ class ReplayCore(Core):
             for message in step.messages:
                 if (apply := self.appliers.get(message.channel)) is not None:
                     apply(message)
-            if step.messages:
+            if messages := [m for m in step.messages if self.routes_of(m.channel)]:
                 with self.lock:
-                    self._hand_over(step.messages)
+                    self._hand_over(messages)
             if not self.posts.are_done():
                 self.posts.drain()
             if step.has_turn:

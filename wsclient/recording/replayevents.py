@@ -81,6 +81,8 @@ class ReplayedConnections:
 
     def __init__(self) -> None:
         self.state = State.OPEN
+        #: True once the open connections are known.
+        self._is_known = False
         self._open: dict[int, _Replayed] = {}
         #: The origin of each connection's stream, of connections that have ended, too.
         self.origins: dict[int, int] = {}
@@ -88,7 +90,7 @@ class ReplayedConnections:
     def restart(self, record: ClientState, now: float) -> None:
         """Take over a state record."""
         self._set_state(record.state)
-        known, self._open = self._open, {}
+        known, self._open, self._is_known = self._open, {}, True
         for found in record.connections:
             self.origins[found.id] = found.origin or found.id
             connection = known.get(found.id) or _Replayed(
@@ -107,6 +109,7 @@ class ReplayedConnections:
         elif record.name == "Connected":
             origin = self.origins[id] = record.origin or id
             self._open[id] = _Replayed(id, origin, str(what.get("route", "")), now)
+            self._is_known = self._is_known or id == 1  # others may have been open before
         elif record.name == "Disconnected":
             self._open.pop(id, None)
         elif record.name == "Subscribed" and id in self._open:
@@ -125,6 +128,7 @@ class ReplayedConnections:
     def end(self) -> None:
         """Note that the recording has ended, and another of the same client has begun."""
         self._open.clear()
+        self._is_known = True
 
     def count(self, connection_id: int, messages: int, size: int) -> None:
         """Count messages and their bytes."""
@@ -133,9 +137,17 @@ class ReplayedConnections:
             connection.messages += messages
             connection.bytes += size
 
-    def is_open(self, connection_id: int) -> bool:
-        """Return whether a connection is open."""
-        return connection_id in self._open
+    @property
+    def is_up(self) -> bool:
+        """Whether a connection is open, as far as is known."""
+        return bool(self._open) or not self._is_known
+
+    def goes_on(self, origin: int) -> bool:
+        """Return whether a connection is open whose stream began with the connection ``origin``.
+
+        True as long as nothing is known of the connections.
+        """
+        return not self._is_known or any(c.origin == origin for c in self._open.values())
 
     def infos(self, now: float) -> Iterator[ConnectionInfo]:
         """Yield the open connections."""

@@ -32,7 +32,8 @@ from wsclient.testing.journal import Comparison, Difference, Journal, Published
 from wsclient.testing.limits import ChannelRefusal, VenueLimits
 from wsclient.testing.peer import Peer, Sent, VenueProtocol
 from wsclient.testing.protocols import ScriptedProtocol
-from wsclient.testing.replay import Recorded, Replay, read_recording
+from wsclient.testing.recordings import messages_of, read_recording
+from wsclient.testing.replay import Recorded, Replay
 from wsclient.testing.routes import Route
 from wsclient.testing.venue import FakeVenue
 from wsclient.testing.venues.generic import GenericProtocol
@@ -63,5 +64,6 @@ __all__ = [
     "Sent",
     "VenueLimits",
     "VenueProtocol",
+    "messages_of",
     "read_recording",
 ]
