@@ -63,11 +63,8 @@ def main() -> None:
             while buffer.entries:
                 transcript.take(buffer.entries.popleft())
             end = time.thread_time_ns()
-            reader, tap, written = (
-                reader + middle - begin,
-                tap + after - middle,
-                written + end - after,
-            )
+            reader, tap = reader + middle - begin, tap + after - middle
+            written += end - after
         writer.finish()
         size = writer.size
     total = READS * EACH

@@ -16,8 +16,10 @@ from typing import Any
 import pytest
 
 import wsclient
+from support.canaries import TOKENS, found_in, secret_options, secret_url
 from support.helpers import until
 from support.recorded import heads_in, records_in, the_recording
+from wsclient import dialects
 from wsclient.events import RecorderFailed, RecorderLost, RecorderRecovered
 from wsclient.recording import files
 from wsclient.recording.folder import recordings_of
@@ -234,6 +236,29 @@ def test_a_collected_client_ends_its_recorder(venue: FakeVenue, tmp_path: Path) 
     gc.collect()
     until(lambda: recorder.is_closed, PATIENCE)
     assert len(records_in(the_recording(tmp_path), End)) == 1
+
+
+def test_no_secret_stands_in_a_recording(venue: FakeVenue, tmp_path: Path) -> None:
+    class LoggingIn(type(dialects.find("generic"))):  # type: ignore[misc]
+        def login(self, credentials: Any) -> Any:
+            return {"type": "login", "key": credentials["key"], "sign": TOKENS["Login"]}
+
+    options = {**secret_options(), "connect_timeout": 0.5, "max_retries": 1}
+    client = wsclient.WebSocketClient(secret_url(venue.url), dialect=LoggingIn(), **options)
+    with client.record(tmp_path):
+        with pytest.raises(wsclient.ConnectError):
+            client.connect()  # the venue does not answer the login
+        client.close()
+    del options["credentials"]
+    with wsclient.connect(secret_url(venue.url), **options) as client:
+        client.record(tmp_path)
+        client.send(f'{{"token": "{TOKENS["Payload"]}", "key": "{TOKENS["Header"]}"}}')
+        client.send(f'{{"note": "{"x" * 3000}", "more": "{TOKENS["Query"]}"}}')
+    recordings, _ = recordings_of(tmp_path)
+    text = repr([[entry.record for entry in found.read()] for found in recordings])
+    text += repr([file.metadata for found in recordings for file in found.files])
+    assert text.count("***") >= 5
+    assert found_in(text) == []
 
 
 @pytest.mark.parametrize(
