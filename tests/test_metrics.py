@@ -369,7 +369,10 @@ class TestClients:
         assert not failures
 
 
-def test_all_series_are_documented(client: WebSocketClient, venue: FakeVenue) -> None:
+def test_all_series_are_documented(
+    client: WebSocketClient, venue: FakeVenue, tmp_path: Path
+) -> None:
+    client.record(tmp_path)
     feed(client, venue, "a")
     registry = CollectorRegistry()
     registry.register(PrometheusCollector(client))

@@ -54,7 +54,14 @@ wsclient_channel_missed_messages      gauge     messages of one {channel} known 
 wsclient_channel_last_message_seconds gauge     when its last message was received, since the epoch
 wsclient_channel_venue_lag_seconds    summary   venue lag of one {channel}, {quantile} 0.5 and 0.99
 wsclient_channel_consumer_lag_seconds summary   its consumer lag, {quantile} 0.5 and 0.99
+wsclient_recorder_up                  gauge     1 while the recorder can write, else 0
+wsclient_recorder_messages_total      counter   messages that it has recorded
+wsclient_recorder_written_bytes_total counter   bytes of the files that it has written
+wsclient_recorder_lost_messages_total counter   messages that it could not keep
+wsclient_recorder_buffered_bytes      gauge     bytes charged for what waits to be written
 ===================================== ========= ===================================================
+
+The series of the recorder are there for clients that are, or were, recorded.
 
 The series of connections have the labels ``route`` (the dialect's name for an address, empty if the
 venue has only one) and ``shard`` (the number of the connection on that route, from 0). They go on
@@ -186,6 +193,7 @@ class PrometheusCollector(Collector):
         yield from _of_connections(found)
         yield from _of_lags(found)
         yield from _of_queues(found)
+        yield from _of_recorders(found)
         yield from _of_channels(found, self._channels)
 
     def _ask(self) -> dict[str, Stats]:
@@ -290,6 +298,24 @@ def _of_queues(found: dict[str, Stats]) -> Iterator[Metric]:
     text = "Age of the oldest message waiting in a queue."
     ages = [(names, q.oldest or 0.0) for names, q in queues]
     yield _gauge("queue_oldest_seconds", text, labels, ages)
+
+
+def _of_recorders(found: dict[str, Stats]) -> Iterator[Metric]:
+    known = [([label], s.recorder) for label, s in found.items() if s.recorder is not None]
+    if not known:
+        return
+    labels = ["client"]
+    ups = [(names, float(not (r.error or r.is_closed))) for names, r in known]
+    yield _gauge("recorder_up", "1 while the recorder can write.", labels, ups)
+    messages = [(names, r.messages) for names, r in known]
+    yield _counter("recorder_messages", "Messages recorded.", labels, messages)
+    written = [(names, r.written_bytes) for names, r in known]
+    yield _counter("recorder_written_bytes", "Bytes of the files written.", labels, written)
+    lost = [(names, r.lost_messages) for names, r in known]
+    yield _counter("recorder_lost_messages", "Messages not kept.", labels, lost)
+    buffered = [(names, r.buffered_bytes) for names, r in known]
+    text = "Bytes charged for what waits to be written."
+    yield _gauge("recorder_buffered_bytes", text, labels, buffered)
 
 
 def _of_channels(found: dict[str, Stats], most: int) -> Iterator[Metric]:

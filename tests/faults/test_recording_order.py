@@ -69,7 +69,7 @@ def equal_books(recording: Recording, kind: str, channel: str) -> int:
             book.apply(message)
         record = entry.record
         if isinstance(record, Answer):
-            book.take_snapshot(msgspec.json.decode(record.body, float_hook=Decimal))
+            book.take_snapshot(msgspec.json.Decoder(float_hook=Decimal).decode(record.body))
         elif isinstance(record, BookSnapshot) and record.channel == channel and book.is_synced:
             sides = book.bids(), book.asks()
             found = [[(f"{p:f}", f"{s:f}") for p, s in side] for side in sides]

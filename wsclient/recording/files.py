@@ -98,7 +98,7 @@ class Files:
         self.count += 1
         name = f"{venue}-{when}-{self.metadata['session'][:8]}-{self.count:04}"
         path = self.folder / f"{name}{PART}"
-        file = cast("BinaryIO", path.open("xb", buffering=0))
+        file = new_file(path)
         try:
             _lock(file)
             metadata = {**self.metadata, "number": str(self.count), "created": str(now)}
@@ -205,6 +205,11 @@ class Files:
         self._size_before += 0 if writer is None else writer.size
         if file is not None:
             file.close()
+
+
+def new_file(path: Path) -> BinaryIO:
+    """Make a file that must not exist. It is not buffered: a fork must not write anything twice."""
+    return cast("BinaryIO", path.open("xb", buffering=0))
 
 
 def finish_orphans(folder: Path, own: str) -> None:

@@ -145,9 +145,10 @@ class RecorderThread:
         self._gives_up = NEVER
         #: Why nothing can be written at present.
         self.error = ""
-        #: What had been lost (messages, frames) when the present trouble began; None if there is
-        #: none. Used by the thread only.
-        self._lost_before: tuple[int, int] | None = None
+        #: What had been lost (messages, frames) at the end of the last trouble, and whether a write
+        #: has failed since. Used by the thread only.
+        self._lost_before = (0, 0)
+        self._has_failed = False
         # Used by the thread only. Times are monotonic s.
         self._chunk_at = self._sync_at = float("inf")
         self._state_at = 0.0
@@ -333,10 +334,8 @@ class RecorderThread:
                 self._put_state()
         if self._books and not self._is_state_asked:
             self._copy_books(now)
-        if self._lost_before is not None and not self.buffer.is_shut:
+        if not self.buffer.is_shut and (self._has_failed or self._lost != self._lost_before):
             self._recovered()
-        elif self._lost_before is None and self.buffer.is_shut:
-            self._lost_before = self._lost
 
     def _copy_books(self, now: float) -> None:
         left = []
@@ -407,8 +406,7 @@ class RecorderThread:
 
     def _failed(self, error: OSError) -> None:
         is_new, self.error = not self.error, error.strerror or str(error)
-        if self._lost_before is None:
-            self._lost_before = self._lost
+        self._has_failed = True
         if is_new:
             self.core.emit(RecorderFailed, str(self.files.path), error)
 
@@ -417,8 +415,9 @@ class RecorderThread:
         return self.buffer.lost_messages, self.buffer.lost_frames
 
     def _recovered(self) -> None:
-        before, self._lost_before = self._lost_before or (0, 0), None
-        messages, frames = (now - then for now, then in zip(self._lost, before, strict=True))
+        now, before = self._lost, self._lost_before
+        self._lost_before, self._has_failed = now, False
+        messages, frames = now[0] - before[0], now[1] - before[1]
         self.core.emit(RecorderRecovered, str(self.files.path), messages, frames)
 
     def _end(self) -> None:
