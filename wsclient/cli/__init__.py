@@ -231,8 +231,8 @@ def _add_serve(commands: Any) -> None:
         "--dialect",
         type=_served,
         metavar="NAME",
-        help=f"the venue's protocol: {', '.join(_SERVED)} (default: that of the recording, "
-        "or else generic)",
+        help="the venue's protocol; that of the recording, or else generic, by default: "
+        f"{', '.join(_SERVED)}",
     )
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)"
