@@ -115,6 +115,9 @@ def _iterate(owner: _Receiver) -> Iterator[Message]:
                 yield from queue.handed_out
             except IndexError:
                 pass
+            if (pull_one := queue.pull_one) is not None:
+                while pull_one():
+                    yield from islice(queue.handed_out, 1)
             _fill(core, queue, 1, NEVER)
     except ClientClosed:
         return

@@ -10,6 +10,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from wsclient.recording.filereader import Chunk, FileReader, StoredRecord
 from wsclient.recording.folder import FileDamage, Recording
@@ -46,6 +47,8 @@ class Tape:
         self.index = 0
         self.topics: dict[int, tuple[str, str]] = {}
         self.harm: list[FileDamage] = []
+        #: What the player knows of topics of the present chunk, by their numbers.
+        self.known_topics: dict[int, Any] = {}
         #: The log time of the last record of the chunks before: times never step back.
         self._last = 0
         #: The number of the present file, its chunks that come, and the position of the present one
@@ -64,6 +67,7 @@ class Tape:
             self._note(file, chunk.position)
             if records:
                 self.topics = file.topics_of(self._channels)
+                self.known_topics = {}
                 self.records, self.index, self._position = records, 0, chunk.position
                 return True
         self.records, self.index, self._position = (), 0, END
@@ -165,7 +169,7 @@ class Playback:
         self.tape: Tape | None = None
         self._number = 0
         #: The log time up to which no other tape has a record.
-        self._until = -1
+        self.until = -1
         self._switch()
 
     def next(self) -> Tape | None:
@@ -180,7 +184,7 @@ class Playback:
             self._switch()
             return self.tape
         time = tape.records[tape.index][1]
-        if time > self._until:
+        if time > self.until:
             heapq.heappush(self._waiting, (time, self._number, tape))
             self._switch()
         return self.tape
@@ -191,7 +195,7 @@ class Playback:
             self.tape = None
             return
         _, self._number, self.tape = heapq.heappop(self._waiting)
-        self._until = END
+        self.until = END
         if self._waiting:
             time, number, _ = self._waiting[0]
-            self._until = time if self._number < number else time - 1
+            self.until = time if self._number < number else time - 1

@@ -44,6 +44,7 @@ __all__ = [
     "Record",
     "SentFrame",
     "decode",
+    "decode_frame",
     "encode",
     "message_of",
     "part_of",
@@ -216,14 +217,15 @@ ClientRecord: TypeAlias = SentFrame | Happened | Answer | Lost | ClientState | B
 Record: TypeAlias = Frame | ClientRecord
 
 encode = msgspec.msgpack.Encoder().encode
-_frame = msgspec.msgpack.Decoder(Frame).decode
+#: Decodes a record of the other topics. Raises ValueError.
+decode_frame = msgspec.msgpack.Decoder(Frame).decode
 _client = msgspec.msgpack.Decoder(ClientRecord).decode
 
 
 def decode(kind: str, data: bytes) -> Record:
     """Return the record of a topic of this kind. Raises ValueError if there is none."""
     try:
-        return _client(data) if kind == "client" else _frame(data)
+        return _client(data) if kind == "client" else decode_frame(data)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
 

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 from wsclient.dialect.base import Dialect
 from wsclient.errors import ClientClosed, RecordingEnded, WaitTimeout
 from wsclient.events import GapMarked
-from wsclient.messages import Message
+from wsclient.messages import Arrival, LinkedMessage, Message
 from wsclient.options import Options
 from wsclient.recording.container import Damage
 from wsclient.recording.folder import FileDamage
@@ -36,11 +36,13 @@ from wsclient.recording.records import (
     Lost,
     Record,
     decode,
+    decode_frame,
 )
 from wsclient.recording.replaycalls import ReplayCallbacks, ReplayCalls
 from wsclient.recording.replayevents import ReplayedConnections, notice_of
 from wsclient.recording.restoring import Restorer
 from wsclient.runtime.core import Core
+from wsclient.runtime.fifo import FifoQueue
 from wsclient.runtime.queues import MessageQueue
 from wsclient.sansio.actions import Notify
 from wsclient.sansio.life import State
@@ -213,6 +215,7 @@ class ReplayCore(Core):
         supervisor = self.supervisor = ReplaySupervisor(dialect, options, random.random)
         supervisor.recorded = State.OPEN
         supervisor.life.step("connect")
+        self.rates = supervisor.intake.rates
         self._by_name = supervisor.upkeep.channels.by_name
         self.callbacks = ReplayCallbacks(
             partial(super().new_queue, "callbacks", types=self.types),
@@ -266,6 +269,8 @@ class ReplayCore(Core):
         """Return a new queue, whose consumers play the recordings."""
         queue = super().new_queue(name, size, overflow, types)
         queue.pull = self.pull
+        if isinstance(queue, FifoQueue) and types is None:
+            queue.pull_one = self._quick_way(queue)
         return queue
 
     # The consumers.
@@ -375,7 +380,85 @@ class ReplayCore(Core):
                     self._player = None
                     self._waiting.wake_all()
 
+    def _quick_way(self, queue: MessageQueue) -> Callable[[], bool]:
+        """Return a function that plays one record into ``queue``: the fast path of :meth:`pull`.
+
+        It does what :meth:`advance` does with a frame of one message without a gap that goes to
+        ``queue`` alone, when nothing else is to be done. Else it does nothing and returns False.
+        """
+        # Bound to names of their own: this is run for nearly each message.
+        core, lock, clock, give = self, self.lock, self.replayed, queue.give
+        routes, only, is_done, decode = self._routes, (queue,), self.posts.are_done, decode_frame
+        new, new_linked, arrived = Message, LinkedMessage, Arrival
+
+        def play_one() -> bool:
+            with lock:
+                if not core.is_plain or core._player is not None or queue.is_closed:
+                    return False
+                if queue.consumer != get_ident():
+                    return False  # the careful path notes who reads the queue
+                playback = core.playback
+                tape = playback.tape
+                if tape is None or tape.harm or not is_done():
+                    return False
+                index, records = tape.index, tape.records
+                if index >= len(records):
+                    return False
+                number, log_time, published, data = records[index]
+                lane = core.lanes[tape]
+                # Known once a message has come by the careful path: no gap of the recorder waits.
+                found = tape.known_topics.get(number)
+                if found is None or log_time > playback.until or lane.shift is None:
+                    return False
+                name, channel = found
+                if routes.get(name, None if core.is_selective else only) != only:
+                    return False
+                if not core.is_selective and queue is not core.default:
+                    return False
+                try:
+                    frame = decode(data)
+                    (part,) = frame.parts
+                except ValueError:
+                    return False
+                raw, sequence, at = frame.raw, part.sequence, frame.at + lane.shift
+                now = at / 1e9
+                if part.gap is not None or not raw or frame.is_repeated or now >= core.rates.due:
+                    return False
+                arrival = arrived(published, frame.connection_id, lane.decoder, now)
+                before = channel.last_received_at
+                message: Message
+                if part.is_counted is None:
+                    message = new(name, part.type, sequence, part.item, raw, None, before, arrival)
+                else:
+                    message = new_linked(
+                        name, part.type, sequence, part.item, raw, None, before, arrival,
+                        follows=part.follows, is_counted=part.is_counted,
+                    )  # fmt: skip
+                tape.index = index + 1
+                if at > clock.at:
+                    clock.at = at
+                clock.time = log_time
+                lane.last = published
+                channel.replay(message)
+                core.rates.counted_at = now
+                counters = core.supervisor.counters
+                counters.frames += 1
+                counters.messages += 1
+                counters.bytes += len(raw)
+                if (connection := lane.connections.opened.get(frame.connection_id)) is not None:
+                    connection.messages += 1
+                    connection.bytes += len(raw)
+                give(message)
+                return True
+
+        return play_one
+
     # The rest is called under the lock.
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether only messages are to be delivered, as fast as possible."""
+        return self.speed is None and not self.appliers and not self.callbacks.are_wanted
 
     def _take(self, me: int, limit: float, patience: _Patience) -> float | object | None:
         """Take the next record, and deliver its messages if that is all there is to do.
@@ -463,7 +546,10 @@ class ReplayCore(Core):
             record = decode(kind, data)
             self._set_clock(lane, record.at, log_time)
             if isinstance(record, Frame):
-                step = self._frame(lane, record, name if kind == "channel" else None, published)
+                is_own = kind == "channel"
+                step = self._frame(
+                    lane, record, name if is_own else None, published, number if is_own else None
+                )
             else:
                 step = self._client(lane, record)
         except ValueError as error:
@@ -486,7 +572,9 @@ class ReplayCore(Core):
         clock.at = max(clock.at, at + lane.shift)
         clock.time = max(clock.time, log_time)
 
-    def _frame(self, lane: Lane, frame: Frame, topic: str | None, published: int) -> _Taken | None:
+    def _frame(
+        self, lane: Lane, frame: Frame, topic: str | None, published: int, number: int | None
+    ) -> _Taken | None:
         raw, now = frame.raw, self.replayed.monotonic()
         intake, counters = self.supervisor.intake, self.supervisor.counters
         intake.count(None, not frame.is_repeated, 0 if frame.is_repeated else len(raw), now)
@@ -502,6 +590,8 @@ class ReplayCore(Core):
                 channel = self._by_name[name] = Channel(name)
                 lane.channels[name] = None
             channel.replay(message)
+            if number is not None:
+                lane.tape.known_topics[number] = name, channel
             if (gap := message.gap) is not None:
                 counters.missed += gap.missed or 0
                 if gap.reason not in LATE_OR_DUPLICATE:
@@ -517,6 +607,7 @@ class ReplayCore(Core):
         now = self.replayed.monotonic()
         if isinstance(record, Lost):
             lane.lost.add(record)
+            lane.tape.known_topics.clear()
         elif isinstance(record, ClientState):
             lane.connections.restart(record, now)
         elif isinstance(record, Happened):
@@ -534,6 +625,7 @@ class ReplayCore(Core):
             self.log(WARNING, f"damaged recording: {path}: skipped {size}: {damage.why}")
         tape.harm.clear()
         lane.lost.add(Lost(at=0, why="damage", since=lane.last, is_unknown=True))
+        tape.known_topics.clear()
 
     def _hand_over(self, messages: Sequence[Message]) -> None:
         failure = self.router.deliver(messages)

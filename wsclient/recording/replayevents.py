@@ -83,22 +83,22 @@ class ReplayedConnections:
         self.state = State.OPEN
         #: True once the open connections are known.
         self._is_known = False
-        self._open: dict[int, _Replayed] = {}
+        self.opened: dict[int, _Replayed] = {}
         #: The origin of each connection's stream, of connections that have ended, too.
         self.origins: dict[int, int] = {}
 
     def restart(self, record: ClientState, now: float) -> None:
         """Take over a state record."""
         self._set_state(record.state)
-        known, self._open, self._is_known = self._open, {}, True
+        known, self.opened, self._is_known = self.opened, {}, True
         for found in record.connections:
             self.origins[found.id] = found.origin or found.id
             connection = known.get(found.id) or _Replayed(
                 found.id, self.origins[found.id], found.route, now
             )
-            self._open[found.id] = connection
-        if len(self._open) == 1:
-            (only,) = self._open.values()
+            self.opened[found.id] = connection
+        if len(self.opened) == 1:
+            (only,) = self.opened.values()
             only.channels.update((c.name, None) for c in record.channels if c.is_confirmed)
 
     def happened(self, record: Happened, now: float) -> None:
@@ -108,14 +108,14 @@ class ReplayedConnections:
             self._set_state(what.get("state"))
         elif record.name == "Connected":
             origin = self.origins[id] = record.origin or id
-            self._open[id] = _Replayed(id, origin, str(what.get("route", "")), now)
+            self.opened[id] = _Replayed(id, origin, str(what.get("route", "")), now)
             self._is_known = self._is_known or id == 1  # others may have been open before
         elif record.name == "Disconnected":
-            self._open.pop(id, None)
-        elif record.name == "Subscribed" and id in self._open:
-            self._open[id].channels.update(dict.fromkeys(what.get("channels", ())))
+            self.opened.pop(id, None)
+        elif record.name == "Subscribed" and id in self.opened:
+            self.opened[id].channels.update(dict.fromkeys(what.get("channels", ())))
         elif record.name == "Unsubscribed":
-            for connection in self._open.values():
+            for connection in self.opened.values():
                 connection.channels.pop(what.get("channel", ""), None)
 
     def _set_state(self, value: object) -> None:
@@ -127,12 +127,12 @@ class ReplayedConnections:
 
     def end(self) -> None:
         """Note that the recording has ended, and another of the same client has begun."""
-        self._open.clear()
+        self.opened.clear()
         self._is_known = True
 
     def count(self, connection_id: int, messages: int, size: int) -> None:
         """Count messages and their bytes."""
-        connection = self._open.get(connection_id)
+        connection = self.opened.get(connection_id)
         if connection is not None:
             connection.messages += messages
             connection.bytes += size
@@ -140,18 +140,18 @@ class ReplayedConnections:
     @property
     def is_up(self) -> bool:
         """Whether a connection is open, as far as is known."""
-        return bool(self._open) or not self._is_known
+        return bool(self.opened) or not self._is_known
 
     def goes_on(self, origin: int) -> bool:
         """Return whether a connection is open whose stream began with the connection ``origin``.
 
         True as long as nothing is known of the connections.
         """
-        return not self._is_known or any(c.origin == origin for c in self._open.values())
+        return not self._is_known or any(c.origin == origin for c in self.opened.values())
 
     def infos(self, now: float) -> Iterator[ConnectionInfo]:
         """Yield the open connections."""
-        for c in self._open.values():
+        for c in self.opened.values():
             age = max(0.0, now - c.opened_at)
             rate = Rate(c.messages / age, c.bytes / age, age) if age else Rate(0.0, 0.0, 0.0)
             yield ConnectionInfo(

@@ -120,6 +120,7 @@ class MessageQueue:
         "_wanted",
         "consumer",
         "dropped",
+        "give",
         "handed_out",
         "is_closed",
         "is_doubled",
@@ -128,6 +129,7 @@ class MessageQueue:
         "name",
         "overflowed",
         "pull",
+        "pull_one",
         "types",
         "waiting",
     )
@@ -188,6 +190,11 @@ class MessageQueue:
         #: Called without the lock by a consumer that finds the queue empty, to bring messages; None
         #: if other threads bring them. It returns when there are some or the queue is closed.
         self.pull: Callable[[MessageQueue, Deadline], None] | None = None
+        #: Called before :meth:`fill` by an iteration that finds the queue empty: may :attr:`give`
+        #: one message, for speed, or return False.
+        self.pull_one: Callable[[], bool] | None = None
+        #: Hands out a message that was never queued.
+        self.give = self._batch.append
         self.is_closed = False
         #: True once no message is taken in; the queue closes when a consumer finds it empty.
         self._is_finished = False
