@@ -49,13 +49,16 @@ def _print(
 ) -> None:
     exact = Exact(args.dialect)
     text = Json(exact) if args.json else Human(exact, args.channels)
+    # Flushed once per batch, on a terminal too. Each line is written by itself: a Ctrl-C that comes
+    # while Python encodes a long text is noticed only after the write, which may block.
     sys.stdout.reconfigure(  # type: ignore[union-attr]
-        encoding="utf-8" if args.json else None, errors="backslashreplace"
+        encoding="utf-8" if args.json else None, errors="backslashreplace", line_buffering=False
     )
     with logs_on_stderr(), connected(args.url, options) as client:
         client.subscribe(*args.channels, **subscription)
         for messages in _batches(client, args.count, args.duration):
-            sys.stdout.write("".join(map(text, messages)))
+            for line in map(text, messages):
+                sys.stdout.write(line)
             sys.stdout.flush()
             if any(m.type == "lost" for m in messages) and not client.subscriptions:
                 raise SubscriptionError("no channel is left")
