@@ -7,9 +7,12 @@ from dataclasses import fields
 from itertools import groupby, repeat
 from typing import Any
 
+from msgspec import to_builtins
+
 from wsclient.events import Event
 from wsclient.messages import Arrival, Gap
-from wsclient.recording.records import Answer, Happened, Kind, Lost, Record, SentFrame, encode
+from wsclient.recording.records import Answer, Happened, Kind, Lost, Record, SentFrame
+from wsclient.recording.records import encode as encode_fitting
 from wsclient.recording.tap import (
     Answered,
     Delivered,
@@ -45,8 +48,8 @@ class _Pending:
 class Transcript:
     """Writes records with ``add(kind, topic, time, data)``, in the order of the entries.
 
-    ``mask`` hides the client's secrets in a text. ``begun`` is the time of the first entry (ns
-    since the epoch). Used by one thread.
+    ``mask`` hides the client's secrets in a text. ``begun`` is the time of the first entry
+    (monotonic ns). Used by one thread.
     """
 
     def __init__(
@@ -91,7 +94,7 @@ class Transcript:
         self._pending.clear()
 
     def _write(self, kind: Kind, topic: str, time: int, data: bytes) -> None:
-        self._add(kind, topic, time, data)
+        self._add(kind, topic if topic.isascii() else _writable(topic), time, data)
         self.last = time if self.last is None else max(self.last, time)
 
     # Frames.
@@ -158,7 +161,7 @@ class Transcript:
                 index = _index(pending.payloads, raw, pending.done)
             if pending is None or index is None:
                 # It had to wait, unless it came before the recorder, or found no room.
-                is_known = arrival.received_at >= self._begun
+                is_known = _at(arrival) >= self._begun
                 self._frame(arrival, _at(arrival), raw, parts, is_repeated=is_known)
                 continue
             self._pass(pending, index)
@@ -261,8 +264,32 @@ class Transcript:
             since=self.last,
             channels=dict(entry.channels),
             frames=entry.frames,
+            is_unknown=entry.is_unknown,
         )
         self.note(record, entry.moment.time)
+
+
+def encode(record: Any) -> bytes:
+    """Return a record in MessagePack.
+
+    It holds no number of more than 64 bits, None stands for one; and no half of a surrogate pair.
+    """
+    try:
+        return encode_fitting(record)
+    except (OverflowError, UnicodeEncodeError):
+        return encode_fitting(_writable(to_builtins(record, builtin_types=(bytes,))))
+
+
+def _writable(value: Any) -> Any:
+    if isinstance(value, int):
+        return value if -(1 << 63) <= value < 1 << 64 else None
+    if isinstance(value, str):
+        return value.encode(errors="replace").decode()
+    if isinstance(value, dict):
+        return {_writable(key): _writable(found) for key, found in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_writable(found) for found in value]
+    return value
 
 
 def _at(arrival: Arrival) -> int:
