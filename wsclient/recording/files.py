@@ -159,6 +159,11 @@ class Files:
             or self._clock.time_ns() // DAY != self.began_at // DAY
         )
 
+    def due_in(self) -> float:
+        """Return the time (s) until the file reaches its end, if not by its size."""
+        day = (DAY - self._clock.time_ns() % DAY) / 1e9
+        return min(self._opened_at + self._rules.seconds - self._clock.monotonic(), day)
+
     def finish(self) -> None:
         """Write the end of the file, and give it its name. After an OSError, call it again."""
         writer, file = self._writer, self._file

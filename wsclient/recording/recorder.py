@@ -361,6 +361,8 @@ class RecorderThread:
         due = min(self._chunk_at, self._sync_at, self._state_at)
         if self._books:
             due = min(due, now + LOOK)
+        if not self._is_state_asked:
+            due = min(due, now + self.files.due_in())
         return max(0.0, due - now)
 
     def _take(self, entry: Any) -> None:

@@ -29,6 +29,8 @@ from wsclient.transport.masking import FrameMask
 
 __all__ = ["Transcript"]
 
+#: The most binary frames that are remembered while they may have to wait.
+MAX_HELD = 1000
 _OWN_FIELDS = {"connection_id", "number", "at"}
 
 
@@ -64,6 +66,8 @@ class Transcript:
         #: Hide also the login of a connection, by its id.
         self._masks: dict[int, FrameMask] = {}
         self._pending: dict[int, _Pending] = {}
+        #: Binary frames of which nothing was delivered on arrival, by their id: the last few.
+        self._binary: dict[int, bytes] = {}
         self.frames = self.messages = self.bytes = 0
         #: The time of the last record (ns since the epoch), None if there is none.
         self.last: int | None = None
@@ -117,10 +121,18 @@ class Transcript:
         """Write the frames before ``done`` of which nothing was delivered."""
         connection_id, received_at = pending.arrival.connection_id, pending.arrival.received_at
         for index in range(pending.done, done):
+            if index in pending.binary:
+                self._keep_binary(pending.payloads[index])
             raw = self._hidden(connection_id, pending.payloads[index])
             data = encode((connection_id, pending.at, raw, (), index in pending.binary, False))
             self._write("frames", "frames", received_at, data)
         pending.done = max(pending.done, done)
+
+    def _keep_binary(self, raw: bytes) -> None:
+        """Remember a binary frame, whose messages may be delivered later."""
+        self._binary[id(raw)] = raw
+        if len(self._binary) > MAX_HELD:
+            del self._binary[next(iter(self._binary))]
 
     def _ordinary(self, entry: Ordinary) -> None:
         arrival, raws, heads = entry.arrival, entry.raws, entry.heads
@@ -162,7 +174,10 @@ class Transcript:
             if pending is None or index is None:
                 # It had to wait, unless it came before the recorder, or found no room.
                 is_known = _at(arrival) >= self._begun
-                self._frame(arrival, _at(arrival), raw, parts, is_repeated=is_known)
+                is_binary = self._binary.get(id(raw)) is raw
+                self._frame(
+                    arrival, _at(arrival), raw, parts, is_binary=is_binary, is_repeated=is_known
+                )
                 continue
             self._pass(pending, index)
             self._frame(arrival, pending.at, raw, parts, is_binary=index in pending.binary)
