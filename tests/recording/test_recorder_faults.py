@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
 import subprocess
@@ -22,7 +23,7 @@ from support.recorded import heads_in, records_in, the_recording
 from wsclient.events import RecorderFailed
 from wsclient.recording import filewriter, transcript
 from wsclient.recording.folder import recordings_of
-from wsclient.recording.records import End, Happened, Lost
+from wsclient.recording.records import End, Frame, Happened, Lost
 from wsclient.testing import FakeVenue
 
 PATIENCE = 10.0
@@ -63,7 +64,8 @@ def test_a_number_of_more_than_64_bits_ends_no_recording(
     venue: FakeVenue, client: wsclient.WebSocketClient, tmp_path: Path
 ) -> None:
     with client.record(tmp_path):
-        venue.broadcast('{"type":"market_data","channel":"a","sequence":%d}' % 10**30, "a")
+        frame = {"type": "market_data", "channel": "a", "sequence": 10**30}
+        venue.broadcast(json.dumps(frame), "a")
         assert client.recv(timeout=PATIENCE).sequence == 10**30
         publish(venue, client, 2)
     recording = the_recording(tmp_path)
@@ -377,6 +379,29 @@ filewriter.FileWriter._write = lambda *_: threading.Event().wait()
             venue.publish("a")
         process.communicate(timeout=PATIENCE)
     assert process.returncode == 0
+
+
+# Secrets.
+
+
+def test_the_login_of_an_older_connection_is_hidden(venue: FakeVenue, tmp_path: Path) -> None:
+    signature = "Sig9f8e7d6c5b4a3f2e1d0c"
+
+    class LoggingIn(wsclient.Generic):
+        def login(self, credentials: Any) -> Any:
+            return ["auth", credentials["key"], signature]
+
+    credentials = {"key": "Key123456789"}
+    client = wsclient.WebSocketClient(venue.url, dialect=LoggingIn(), credentials=credentials)
+    opening = Call(client.connect)
+    until(lambda: any(peer.received for peer in venue.live), PATIENCE)
+    with client.record(tmp_path) as recorder:
+        venue.live[0].send_json({"type": "note", "text": signature})
+        until(lambda: recorder.stats().frames == 1, PATIENCE)
+    client.close()
+    opening.join(PATIENCE)
+    (frame,) = records_in(the_recording(tmp_path), Frame)
+    assert b'"text":"***"' in frame.raw
 
 
 def test_recorders_of_several_clients_share_a_folder(venue: FakeVenue, tmp_path: Path) -> None:
