@@ -41,6 +41,8 @@ def test_the_recording_is_what_the_consumer_got(tmp_path: Path, kind: str, fault
                     CUTS[chance.choice(sorted(CUTS))](peer)
                 until(lambda: rig.is_whole, PATIENCE)
         rig.feed.wait(200, PATIENCE)
+        if kind in BOOKS:  # one is copied when the client has nothing else to do
+            until(lambda: equal_books(the_recording(tmp_path), kind, rig.channel) > 0, PATIENCE)
         rig.finish()
         assert recorder.stats().lost_messages == 0
     assert recorder.is_closed

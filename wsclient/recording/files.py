@@ -54,7 +54,7 @@ class Files:
         self, folder: Path, metadata: Mapping[str, str], rules: Rules, clock: Clock
     ) -> None:
         self.folder = folder
-        self.metadata = dict(metadata)
+        self.metadata = {name: _text(value) for name, value in metadata.items()}
         self._rules = rules
         self._clock = clock
         self._file: BinaryIO | None = None
@@ -226,7 +226,12 @@ class Files:
 
 def _of_venue(venue: str) -> str:
     """Return how a file's name begins."""
-    return re.sub(r"[^\w.-]", "_", venue.encode(errors="replace").decode())[:MAX_VENUE]
+    return re.sub(r"[^\w.-]", "_", venue)[:MAX_VENUE]
+
+
+def _text(value: str) -> str:
+    """Return a text that a file can hold."""
+    return value.encode(errors="replace").decode()
 
 
 def new_file(path: Path) -> BinaryIO:
