@@ -138,6 +138,24 @@ def test_a_file_that_cannot_be_named_is_named_later(
     assert FileReader(files.path).is_finished
 
 
+def test_a_file_that_cannot_be_begun_has_no_number(
+    tmp_path: Path, clock: HandClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = new_files(tmp_path, clock)
+    with monkeypatch.context() as patch:
+
+        def refuse(*_: object, **__: object) -> None:
+            raise OSError(errno.ENOSPC, "no space")
+
+        patch.setattr(module, "FileWriter", refuse)
+        with pytest.raises(OSError, match="no space"):
+            files.open()
+    assert (files.count, names(tmp_path)) == (0, [])
+    files.open()
+    assert (files.count, files.path.name[-15:]) == (1, "-0001.mcap.part")
+    files.abandon()
+
+
 def test_a_file_that_was_removed_at_its_end_is_no_trouble(files: Files, tmp_path: Path) -> None:
     files.path.unlink()
     files.finish()

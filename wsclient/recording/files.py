@@ -104,20 +104,24 @@ class Files:
         when = datetime.fromtimestamp(now / 1e9, timezone.utc).strftime("%Y%m%dT%H%M%SZ")
         venue = _of_venue(self.metadata["venue"])
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.count += 1
-        name = f"{venue}-{when}-{self.metadata['session'][:8]}-{self.count:04}"
+        number = self.count + 1
+        name = f"{venue}-{when}-{self.metadata['session'][:8]}-{number:04}"
         path = self.folder / f"{name}{PART}"
-        file = new_file(path)
+        try:
+            file = new_file(path)
+        except FileExistsError:
+            self.count = number  # an attempt has left it
+            raise
         try:
             _take(file)
-            metadata = {**self.metadata, "number": str(self.count), "created": str(now)}
+            metadata = {**self.metadata, "number": str(number), "created": str(now)}
             writer = FileWriter(file, metadata, level=self._rules.level)
         except BaseException:
             file.close()
             with suppress(OSError):
                 path.unlink()  # it holds no record
             raise
-        self.path, self._file, self._writer = path, file, writer
+        self.path, self._file, self._writer, self.count = path, file, writer, number
         self._opened_at, self.began_at = self._clock.monotonic(), now
         self._is_torn, self._is_dirty = False, True
         _sync_folder(self.folder)
