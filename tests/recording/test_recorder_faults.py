@@ -158,9 +158,11 @@ def test_a_folder_that_cannot_be(client: wsclient.WebSocketClient, folder: Any) 
 def test_a_folder_that_cannot_be_made(
     venue: FakeVenue, client: wsclient.WebSocketClient, tmp_path: Path
 ) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(OSError, match="file"):
-        client.record(tmp_path / "file" / "folder")
+    (tmp_path / "file").write_text("precious")
+    for folder in (tmp_path / "file", tmp_path / "file" / "folder"):
+        with pytest.raises(OSError, match="file"):
+            client.record(folder)
+    assert (tmp_path / "file").read_text() == "precious"
     with client.record(tmp_path / "other"):  # and nothing is left of that attempt
         publish(venue, client)
     assert len(heads_in(the_recording(tmp_path / "other"))) == 1

@@ -204,8 +204,9 @@ class Files:
     def discard(self) -> None:
         """Remove a file that has no records."""
         self.abandon()
-        with suppress(OSError):
-            self.path.unlink()
+        if self.count:  # else there is none, and the path is the folder
+            with suppress(OSError):
+                self.path.unlink()
 
     def abandon(self) -> None:
         """Close the file as it is."""
