@@ -407,7 +407,6 @@ class WebSocketClient(_Observable, _Sender, _Receiver):
         """
         return self._order_books.open(self, symbol, verify_checksum, timeout, options)
 
-    @without_locals
     def record(
         self,
         folder: str | os.PathLike[str],
@@ -442,9 +441,9 @@ class WebSocketClient(_Observable, _Sender, _Receiver):
         cannot work, and if the client is being recorded already; OSError if the folder or a file
         cannot be made; ClientClosed after ``close()``.
         """
-        from wsclient.recording.recorder import record  # above this layer; the only such import
+        from wsclient.recording.recorder import new_recorder  # above; the only such import
 
-        return record(
+        recorder = new_recorder(
             self._core,
             folder,
             buffer_bytes=buffer_bytes,
@@ -455,6 +454,11 @@ class WebSocketClient(_Observable, _Sender, _Receiver):
             state_seconds=state_seconds,
             level=level,
         )
+        try:
+            return recorder.begin()
+        except BaseException:  # also an interrupt just before it returns: nobody would have it
+            recorder.cancel()
+            raise
 
     def __repr__(self) -> str:
         if "_core" not in vars(self):  # an error reporter may show it when __init__ has raised

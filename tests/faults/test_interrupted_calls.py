@@ -11,6 +11,7 @@ import contextlib
 import os
 import random
 import sys
+import tempfile
 import threading
 import traceback
 from collections.abc import Callable, Iterator
@@ -313,6 +314,41 @@ def _close_book(trial: Trial) -> None:
         until(lambda: "book:NEW" not in trial.client.subscriptions, SOON)
 
 
+def _is_closed(trial: Trial) -> bool:
+    recorder = trial.client.stats().recorder
+    return recorder is None or recorder.is_closed
+
+
+def _record(trial: Trial) -> None:
+    """Interrupt record(): it leaves a recorder, or neither a recorder nor a file."""
+    for point in trial.points():
+        with tempfile.TemporaryDirectory() as folder:
+            recorder = point(trial.client.record, folder)
+            trial.look(point)
+            if recorder is not None:
+                recorder.close(SOON)
+            until(lambda: _is_closed(trial), SOON)
+            names = os.listdir(folder)
+            assert len(names) == (recorder is not None), (str(point), names)
+            trial.client.record(folder).close(SOON)
+            assert all(name.endswith(".mcap") for name in os.listdir(folder)), str(point)
+
+
+def _close_recorder(trial: Trial) -> None:
+    for point in trial.points():
+        with tempfile.TemporaryDirectory() as folder:
+            recorder = trial.client.record(folder)
+            point(recorder.close)
+            trial.look(point)
+            recorder.close(SOON)
+            assert recorder.is_closed, str(point)
+            (name,) = os.listdir(folder)
+            assert name.endswith(".mcap"), str(point)
+            before = recorder.stats()
+            trial.client.send("{}")
+            assert recorder.stats() == before, str(point)
+
+
 def _book_reads(subject: Subject) -> list[object]:
     book = subject.book
     return [book.best_bid, book.best_ask, book.mid, book.bids(3), book.is_synced, repr(book)]
@@ -332,6 +368,8 @@ CASES: dict[str, Callable[[Trial], None]] = {
     "order_book": _simple(lambda subject: subject.client.order_book(SYMBOL)),
     "new order_book": _new_book,
     "book.close": _close_book,
+    "record": _record,
+    "recorder.close": _close_recorder,
     "book reads": _simple(_book_reads),
     "wait_synced": _simple(lambda subject: subject.book.wait_synced(SOON)),
     "latest": _simple(lambda subject: subject.client.latest(FEED)),

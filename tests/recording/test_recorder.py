@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import errno
 import gc
-import io
 import os
 import shutil
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,11 +15,11 @@ import pytest
 
 import wsclient
 from support.canaries import TOKENS, found_in, secret_options, secret_url
+from support.disk import Disk
 from support.helpers import until
 from support.recorded import heads_in, records_in, the_recording
 from wsclient import dialects
 from wsclient.events import RecorderFailed, RecorderLost, RecorderRecovered
-from wsclient.recording import files
 from wsclient.recording.folder import recordings_of
 from wsclient.recording.records import ClientState, End, Happened, Lost, SentFrame
 from wsclient.testing import FakeVenue
@@ -33,30 +31,6 @@ PATIENCE = 10.0
 def venue() -> Iterator[FakeVenue]:
     with FakeVenue() as venue:
         yield venue
-
-
-class Disk:
-    """Stands for the files of recorders: it can be slow, full or gone."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.error: int | None = None
-        self.is_free = threading.Event()
-        self.is_free.set()
-        #: Set while a write waits.
-        self.is_waiting = threading.Event()
-        disk = self
-
-        class File(io.FileIO):
-            def write(self, data: Any) -> int:
-                if not disk.is_free.is_set():
-                    disk.is_waiting.set()
-                    disk.is_free.wait(PATIENCE)
-                if disk.error is not None:
-                    super().write(data[: len(data) // 2])  # it is torn
-                    raise OSError(disk.error, os.strerror(disk.error))
-                return super().write(data)
-
-        monkeypatch.setattr(files, "new_file", lambda path: File(path, "xb"))
 
 
 @pytest.fixture

@@ -282,11 +282,12 @@ class FileReader:
             if not (is_before or is_after):
                 yield chunk
 
-    def finish(self) -> None:
+    def finish(self, pause: Callable[[], object] = lambda: None) -> None:
         """Finish a torn file: cut what is torn, and append the summary.
 
         Only for a file that no other process writes. Damage in the middle stays as it is. Raises
         InvalidMessage for a file that contains the beginning of another, which would be cut too.
+        ``pause`` is called between two chunks; it may raise, and nothing is changed then.
         """
         if self.is_finished:
             return
@@ -296,6 +297,7 @@ class FileReader:
         indexes = []
         with self.path.open("r+b") as file:
             for chunk in self.chunks:
+                pause()
                 records = self._records(file, chunk)
                 # Other readers stop at a topic that is not defined.
                 if not records or any(number not in counts for number, *_ in records):

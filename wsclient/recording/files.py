@@ -6,7 +6,8 @@ import errno
 import os
 import re
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
@@ -30,7 +31,10 @@ DAY = 24 * 60 * 60 * 1_000_000_000
 #: Where a file is locked on Windows (bytes): behind all data, which others may read.
 _LOCKED_AT = 1 << 50
 
-_sync = getattr(os, "fdatasync", os.fsync)
+#: The longest name of a venue in the name of a file, and the longest wait (s) for a file's lock.
+MAX_VENUE, LOCK_WAIT = 100, 1.0
+#: Some file systems do not know how to sync.
+_NO_SYNC = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP}
 
 
 class Rules:
@@ -50,12 +54,14 @@ class Files:
         self, folder: Path, metadata: Mapping[str, str], rules: Rules, clock: Clock
     ) -> None:
         self.folder = folder
-        self.metadata = dict(metadata)
+        self.metadata = {name: _text(value) for name, value in metadata.items()}
         self._rules = rules
         self._clock = clock
         self._file: BinaryIO | None = None
         self._writer: FileWriter | None = None
         self.path = folder
+        #: The file that is complete but has not got its name yet.
+        self._unnamed: Path | None = None
         #: How many files were begun, and the size (bytes) of those that have ended.
         self.count = self._size_before = 0
         self._opened_at = 0.0
@@ -78,7 +84,10 @@ class Files:
     @property
     def is_removed(self) -> bool:
         """Whether the file was removed: then nobody can read what is written."""
-        return self._file is not None and os.fstat(self._file.fileno()).st_nlink == 0
+        try:
+            return self._file is not None and os.fstat(self._file.fileno()).st_nlink == 0
+        except OSError:
+            return True  # on a server that knows it no more
 
     @property
     def has_buffered(self) -> bool:
@@ -93,22 +102,26 @@ class Files:
     def _begin(self) -> None:
         now = self._clock.time_ns()
         when = datetime.fromtimestamp(now / 1e9, timezone.utc).strftime("%Y%m%dT%H%M%SZ")
-        venue = re.sub(r"[^\w.-]", "_", self.metadata["venue"])
+        venue = _of_venue(self.metadata["venue"])
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.count += 1
-        name = f"{venue}-{when}-{self.metadata['session'][:8]}-{self.count:04}"
+        number = self.count + 1
+        name = f"{venue}-{when}-{self.metadata['session'][:8]}-{number:04}"
         path = self.folder / f"{name}{PART}"
-        file = new_file(path)
         try:
-            _lock(file)
-            metadata = {**self.metadata, "number": str(self.count), "created": str(now)}
+            file = new_file(path)
+        except FileExistsError:
+            self.count = number  # an attempt has left it
+            raise
+        try:
+            _take(file)
+            metadata = {**self.metadata, "number": str(number), "created": str(now)}
             writer = FileWriter(file, metadata, level=self._rules.level)
         except BaseException:
             file.close()
             with suppress(OSError):
                 path.unlink()  # it holds no record
             raise
-        self.path, self._file, self._writer = path, file, writer
+        self.path, self._file, self._writer, self.count = path, file, writer, number
         self._opened_at, self.began_at = self._clock.monotonic(), now
         self._is_torn, self._is_dirty = False, True
         _sync_folder(self.folder)
@@ -138,7 +151,7 @@ class Files:
     def sync(self) -> None:
         """Have the system write to the disk what it holds."""
         if self._is_dirty and self._file is not None:
-            _sync(self._file.fileno())
+            _sync(self._file)
             self._is_dirty = False
 
     def is_due(self) -> bool:
@@ -150,19 +163,27 @@ class Files:
             or self._clock.time_ns() // DAY != self.began_at // DAY
         )
 
+    def due_in(self) -> float:
+        """Return the time (s) until the file reaches its end, if not by its size."""
+        day = (DAY - self._clock.time_ns() % DAY) / 1e9
+        return min(self._opened_at + self._rules.seconds - self._clock.monotonic(), day)
+
     def finish(self) -> None:
         """Write the end of the file, and give it its name. After an OSError, call it again."""
         writer, file = self._writer, self._file
-        if writer is None or file is None:
-            return
-        self.end_chunk()
-        if self._is_torn:
-            writer.rewind()
-        self._is_torn = True
-        writer.finish()
-        _sync(file.fileno())
-        self._close()
-        self.path = _rename(self.path)
+        if writer is not None and file is not None:
+            self.end_chunk()
+            if self._is_torn:
+                writer.rewind()
+            self._is_torn = True
+            writer.finish()
+            _sync(file)
+            self._close()
+            self._unnamed = self.path
+        if self._unnamed is not None:
+            if self._unnamed.exists():  # else it was removed
+                self.path = _rename(self._unnamed)
+            self._unnamed = None
 
     def replace(self) -> None:
         """Leave a file that cannot be written, and begin another with what is not written yet."""
@@ -171,8 +192,8 @@ class Files:
         file, path = self._file, self.path
         self._begin()
         self._size_before += 0 if old is None else old.size
-        for kind, topic, time, data in rest:
-            self.add(kind, topic, time, data)
+        for kind, topic, at, data in rest:
+            self.add(kind, topic, at, data)
         if file is not None:
             with suppress(OSError):
                 file.close()
@@ -183,8 +204,9 @@ class Files:
     def discard(self) -> None:
         """Remove a file that has no records."""
         self.abandon()
-        with suppress(OSError):
-            self.path.unlink()
+        if self.count:  # else there is none, and the path is the folder
+            with suppress(OSError):
+                self.path.unlink()
 
     def abandon(self) -> None:
         """Close the file as it is."""
@@ -207,15 +229,26 @@ class Files:
             file.close()
 
 
+def _of_venue(venue: str) -> str:
+    """Return how a file's name begins."""
+    return re.sub(r"[^\w.-]", "_", venue)[:MAX_VENUE]
+
+
+def _text(value: str) -> str:
+    """Return a text that a file can hold."""
+    return value.encode(errors="replace").decode()
+
+
 def new_file(path: Path) -> BinaryIO:
     """Make a file that must not exist. It is not buffered: a fork must not write anything twice."""
     return cast("BinaryIO", path.open("xb", buffering=0))
 
 
-def finish_orphans(folder: Path, own: str) -> None:
+def finish_orphans(folder: Path, own: str, pause: Callable[[], object]) -> None:
     """Finish the files that recorders have left which do not run any more.
 
     ``own`` is the session whose files are left alone, as are those of running recorders.
+    ``pause`` is called every few milliseconds; when it raises, the present file stays as it is.
     """
     for path in sorted(folder.glob(f"*{PART}")):
         if own in path.name:
@@ -224,7 +257,7 @@ def finish_orphans(folder: Path, own: str) -> None:
             if _lock(file, is_ours=False) and os.path.samestat(
                 os.fstat(file.fileno()), path.stat()
             ):
-                FileReader(path).finish()
+                FileReader(path).finish(pause)
                 _rename(path)
 
 
@@ -233,7 +266,7 @@ def last_end(folder: Path, venue: str, name: str, own: str) -> tuple[bool, int |
 
     ``own`` is the session that is left out.
     """
-    prefix = re.sub(r"[^\w.-]", "_", venue)
+    prefix = _of_venue(venue)
     paths = [path for path in folder.glob(f"{prefix}-*{SUFFIX}*") if own not in path.name]
     has_one = False
     for path in sorted(paths, reverse=True):
@@ -256,6 +289,26 @@ def _rename(path: Path) -> Path:
     path.rename(done)
     _sync_folder(done.parent)
     return done
+
+
+def _sync(file: BinaryIO) -> None:
+    try:
+        getattr(os, "fdatasync", os.fsync)(file.fileno())
+    except OSError as error:
+        if error.errno not in _NO_SYNC:
+            raise
+
+
+def _take(file: BinaryIO) -> None:
+    """Lock a new file. Raises OSError if it has been removed meanwhile.
+
+    Another process that looks for orphans may have locked it for a moment.
+    """
+    by = time.monotonic() + LOCK_WAIT
+    while not _lock(file):
+        if time.monotonic() > by:
+            raise BlockingIOError(errno.EAGAIN, "another process has locked the new file")
+        time.sleep(0.001)
 
 
 def _sync_folder(folder: Path) -> None:

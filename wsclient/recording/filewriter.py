@@ -54,7 +54,6 @@ class FileWriter:
         self._compress = zstandard.ZstdCompressor(level=level).compress
         #: The topics, by kind and name, each with its id, and those not yet written.
         self._topics: dict[tuple[Kind, str], int] = {}
-        self._channels: dict[int, mcap.Channel] = {}
         self._new: list[mcap.Channel] = []
         self._counts: dict[int, int] = {}
         self._chunks: list[mcap.ChunkIndex] = []
@@ -119,9 +118,7 @@ class FileWriter:
 
     def _new_topic(self, kind: Kind, topic: str) -> int:
         number = self._topics[kind, topic] = len(self._topics) + 1
-        channel = definition(number, kind, topic)
-        self._channels[number] = channel
-        self._new.append(channel)
+        self._new.append(definition(number, kind, topic))
         self._counts[number] = 0
         return number
 
@@ -168,7 +165,8 @@ class FileWriter:
     def finish(self) -> None:
         """Write what is buffered, and the summary. The file stays open."""
         self.end_chunk()
-        channels = [channel for channel in self._channels.values() if channel not in self._new]
+        # Made again: tens of thousands of them would take much memory all the time.
+        channels = [definition(number, *topic) for topic, number in self._topics.items()]
         self._write(
             ending(
                 self.size,

@@ -9,6 +9,7 @@ import queue
 import secrets
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -34,12 +35,12 @@ from wsclient.recording.transcript import Transcript
 from wsclient.runtime.core import Core
 from wsclient.telemetry.stats import RecorderStats
 from wsclient.threads.forking import watch
-from wsclient.threads.waiting import NEVER, Deadline
+from wsclient.threads.waiting import NEVER, Deadline, Waiter
 from wsclient.threads.weak import WeakGroup
 from wsclient.threads.workers import WorkerThread, join, launch
 from wsclient.transport.masking import Mask
 
-__all__ = ["Recorder", "record"]
+__all__ = ["Recorder", "new_recorder"]
 
 #: How long (s) the thread sleeps while messages come: it is woken for none of them.
 NAP = 0.02
@@ -60,7 +61,7 @@ MIN_FILE = 64 * 1024
 
 
 class GaveUp(Exception):
-    """The recorder was closed while nothing could be written."""
+    """The recorder was closed while nothing could be written, or while it finished old files."""
 
 
 class Recorder:
@@ -136,11 +137,16 @@ class RecorderThread:
         )
         mask = core.mask
         self._mask: Callable[[str], str] = mask.whole if isinstance(mask, Mask) else mask
-        now = core.clock.time_ns()
-        self._transcript = Transcript(self._add, self._mask, now)
+        begun = round(core.clock.monotonic() * 1e9)
+        self._transcript = Transcript(self._add, self._mask, begun)
         self.thread = WorkerThread("wsclient-recorder", self._run)
-        #: True once nothing more is put into the buffer, and once the thread has ended.
-        self.is_ending = self.is_over = False
+        #: Settled when it records, or cannot.
+        self.begun = Waiter()
+        #: True once it was asked to end, once nothing more is put into the buffer, and once the
+        #: thread has ended.
+        self.is_asked = self.is_ending = self.is_over = False
+        #: Nobody has got it: the call that was to return it was interrupted.
+        self._is_cancelled = False
         #: When to give up writing, once it is ending.
         self._gives_up = NEVER
         #: Why nothing can be written at present.
@@ -149,15 +155,25 @@ class RecorderThread:
         #: has failed since. Used by the thread only.
         self._lost_before = (0, 0)
         self._has_failed = False
+        #: The errors that were reported of entries that no record can hold.
+        self._reported: set[type[Exception]] = set()
         # Used by the thread only. Times are monotonic s.
         self._chunk_at = self._sync_at = float("inf")
         self._state_at = 0.0
         self._is_state_asked = False
         self._books: list[LiveBook] = []
         self._books_until = 0.0
+        self._listener = self._happened
         watch(self)
 
     # For any thread.
+
+    def begin(self) -> Recorder:
+        """Begin to record. Call :meth:`cancel` if this raises, even if it is an interrupt."""
+        # The thread makes the file and attaches itself: no interrupt can leave that half done.
+        launch(self.thread)
+        self.begun.wait()
+        return Recorder(self)
 
     def attach(self) -> None:
         """Begin to take notes. Runs on the watchdog thread."""
@@ -169,37 +185,54 @@ class RecorderThread:
                     "the client is being recorded already; close that recorder first"
                 )
             core.tap = self.buffer
+            core.recorder = self
+            for connection_id, login in core.reception.logins():
+                self.buffer.opened(connection_id, login)
             self._put_state()
-        core.recorder = self
-        core.event_hub.tap = self._happened
+            core.event_hub.tap = self._listener
+        running.add(self)
 
     def detach(self) -> None:
-        """Take no more notes."""
+        """Take no more notes. Runs on the watchdog thread or the recorder's own."""
         core = self.core
         if core.is_forked:
             return
-        self._gives_up = min(self._gives_up, Deadline(GIVE_UP), key=lambda d: d.at)
+        self._give_up_by(Deadline(GIVE_UP))
         with core.lock:
+            if core.event_hub.tap is self._listener:
+                core.event_hub.tap = None
             if core.tap is self.buffer:
-                core.tap = core.event_hub.tap = None
+                core.tap = None
                 self.buffer.open()
         self.is_ending = True
         self._wake()
 
+    def ask(self, deadline: Deadline) -> None:
+        """Ask it to end. Takes no lock, so it may be called anywhere."""
+        if self.core.is_forked:
+            return
+        self._give_up_by(deadline)
+        self.is_asked = True
+        # Whichever is free: one may wait for a hook of the dialect, the other for the disk.
+        self.core.posts.put(self.detach)
+        self._wake()
+
+    def cancel(self) -> None:
+        """Ask it to end, and to leave no file."""
+        self._is_cancelled = True
+        self.ask(Deadline(0.0))
+
     def close(self, timeout: float | None) -> None:
-        core = self.core
-        if core.is_forked:
-            return
-        deadline = Deadline(core.options.close_timeout if timeout is None else timeout)
+        deadline = Deadline(self.core.options.close_timeout if timeout is None else timeout)
+        self.ask(deadline)
+        if not self.core.is_forked and not self.core.locks.is_held:
+            join(self.thread, deadline)  # else this call has interrupted wsclient itself
+
+    def _give_up_by(self, deadline: Deadline) -> None:
         self._gives_up = min(self._gives_up, deadline, key=lambda d: d.at)
-        if core.locks.is_held:
-            core.posts.put(self.detach)  # this call has interrupted wsclient itself
-            return
-        self.detach()
-        join(self.thread, deadline)
 
     def join(self, deadline: Deadline) -> bool:
-        self._gives_up = min(self._gives_up, deadline, key=lambda d: d.at)
+        self._give_up_by(deadline)
         self._wake()
         return join(self.thread, deadline)
 
@@ -229,7 +262,7 @@ class RecorderThread:
 
     def _put_state(self) -> None:
         """Note the client's state. Called under the core's lock."""
-        self.buffer.put_aside(copy_state(self.core, self.buffer.moment()))
+        self.buffer.put_state(copy_state(self.core, self.buffer.moment()))
 
     def _losing(self) -> None:
         """Emit an event when the buffer is full. Runs on the watchdog thread."""
@@ -239,10 +272,11 @@ class RecorderThread:
 
     def _run(self) -> None:
         try:
-            self._begin()
-            while not self._step():
-                pass
-            self._end()
+            if self._open():
+                self._begin()
+                while not self._step():
+                    pass
+                self._end()
         except GaveUp:
             self.files.abandon()
         except BaseException as error:  # noqa: BLE001 - a bug: the client goes on without it
@@ -252,29 +286,58 @@ class RecorderThread:
         finally:
             if not self.core.is_forked:
                 self.detach()
+                if self._is_cancelled:
+                    self.files.discard()
                 self.is_over = True
-                self.core.recorder = EndedRecorder(self.stats())
+                if self.core.recorder is self:
+                    self.core.recorder = EndedRecorder(self.stats())
+
+    def _open(self) -> bool:
+        """Make the first file, and begin to take notes. Return False if that fails."""
+        try:
+            self.files.open()
+            self.core.calls.record(self.attach)
+        except BaseException as error:  # noqa: BLE001 - raised in the caller's thread
+            self._is_cancelled = True
+            self.begun.settle(error)
+            return False
+        self.begun.settle()
+        return True
 
     def _begin(self) -> None:
-        """Finish what earlier recorders have left, and say what was missed since the last one."""
-        folder, metadata = self.files.folder, self.files.metadata
-        finish_orphans(folder, self._session[:8])
-        has_one, since = last_end(folder, metadata["venue"], metadata["name"], self._session[:8])
+        """Say what was missed since the last recorder, and finish the files that were left."""
+        folder, metadata, own = self.files.folder, self.files.metadata, self._session[:8]
+        has_one, since = last_end(folder, metadata["venue"], metadata["name"], own)
         if has_one:
             self._note_lost("no recorder was running", since)
+        with suppress(GaveUp):
+            finish_orphans(folder, own, self._between)
 
-    def _step(self) -> bool:
-        """Take out what has come, and do what is due. Return whether that was the last time."""
+    def _between(self) -> None:
+        """Go on recording during long work. Raises GaveUp when there is no time for that."""
+        self._take_out()
+        if self.is_asked or self.is_ending:
+            raise GaveUp
+
+    def _take_out(self) -> int:
+        """Take out what has come, and do what is due. Return how many entries it took."""
         buffer, entries = self.buffer, self.buffer.entries
-        is_last = self.is_ending  # read first: nothing comes after it
         taken = 0
         while entries and taken < AT_ONCE:
             entry = entries.popleft()
             self._take(entry)
             buffer.taken += entry.charge
             taken += 1
-        now = self._clock.monotonic()
-        self._look(now)
+        self._look(self._clock.monotonic())
+        return taken
+
+    def _step(self) -> bool:
+        """Take out what has come. Return whether that was the last time."""
+        buffer, entries = self.buffer, self.buffer.entries
+        if self.is_asked and not self.is_ending:
+            self.detach()
+        is_last = self.is_ending  # read first: nothing comes after it
+        taken = self._take_out()
         if entries:
             return False
         if taken:
@@ -283,8 +346,8 @@ class RecorderThread:
         if is_last:
             return True
         buffer.is_idle = True
-        if not entries and not self.is_ending:
-            self._sleep(self._timeout(now))
+        if not entries and not self.is_asked and not self.is_ending:
+            self._sleep(self._timeout(self._clock.monotonic()))
         buffer.is_idle = False
         return False
 
@@ -298,6 +361,8 @@ class RecorderThread:
         due = min(self._chunk_at, self._sync_at, self._state_at)
         if self._books:
             due = min(due, now + LOOK)
+        if not self._is_state_asked:
+            due = min(due, now + self.files.due_in())
         return max(0.0, due - now)
 
     def _take(self, entry: Any) -> None:
@@ -306,9 +371,22 @@ class RecorderThread:
         elif isinstance(entry, CopiedBook):
             self._transcript.note(book_record(entry, self._mask), entry.moment.time)
         else:
-            self._transcript.take(entry)
+            try:
+                self._transcript.take(entry)
+            except GaveUp:
+                raise
+            except Exception as error:  # noqa: BLE001 - a dialect may make anything
+                self._unwritable(error)
             if isinstance(entry, Happening) and isinstance(entry.event, Closed):
                 self.detach()
+
+    def _unwritable(self, error: Exception) -> None:
+        """Note that no record can hold an entry."""
+        if type(error) not in self._reported:
+            self._reported.add(type(error))
+            self.core.emit(RecorderFailed, str(self.files.path), error)
+        why = f"it could not be recorded ({type(error).__name__})"
+        self._note_lost(why, self._transcript.last)
 
     def _take_state(self, rows: StateRows) -> None:
         self._is_state_asked = False
@@ -440,7 +518,7 @@ class EndedRecorder:
         return True
 
 
-def record(
+def new_recorder(
     core: Core,
     folder: str | os.PathLike[str],
     *,
@@ -451,8 +529,8 @@ def record(
     file_seconds: float,
     state_seconds: float,
     level: int,
-) -> Recorder:
-    """Record a client: see :meth:`wsclient.WebSocketClient.record`."""
+) -> RecorderThread:
+    """Return a recorder that has not begun: see :meth:`wsclient.WebSocketClient.record`."""
     check_whole("buffer_bytes", buffer_bytes, MIN_BUFFER)
     check_duration("chunk_seconds", chunk_seconds)
     check_duration("sync_seconds", sync_seconds, or_none=True)
@@ -477,30 +555,21 @@ def record(
             {"decimal": options.decimal, "deliver_unhandled": options.deliver_unhandled}
         ),
     }
-    files = Files(Path(folder), metadata, Rules(file_bytes, file_seconds, level), core.clock)
-    files.open()
     try:
-        writer = RecorderThread(
-            core,
-            files,
-            session=session,
-            buffer_bytes=buffer_bytes,
-            chunk_seconds=chunk_seconds,
-            sync_seconds=sync_seconds,
-            state_seconds=state_seconds,
-        )
-        core.calls.record(writer.attach)
-    except BaseException:
-        files.discard()
-        raise
-    try:
-        launch(writer.thread)
-    except BaseException:
-        writer.detach()
-        files.discard()
-        raise
-    running.add(writer)
-    return Recorder(writer)
+        path = Path(folder).absolute()  # the program may change its folder
+    except TypeError:
+        raise ConfigurationError("folder must be a path of text, not of bytes") from None
+    if "\0" in str(path):
+        raise ConfigurationError("folder must not contain a null character")
+    return RecorderThread(
+        core,
+        Files(path, metadata, Rules(file_bytes, file_seconds, level), core.clock),
+        session=session,
+        buffer_bytes=buffer_bytes,
+        chunk_seconds=chunk_seconds,
+        sync_seconds=sync_seconds,
+        state_seconds=state_seconds,
+    )
 
 
 #: The recorders of this process.
@@ -513,6 +582,6 @@ def end_all() -> None:
     deadline = Deadline(EXIT)
     found = running.all()
     for writer in found:
-        writer.detach()
+        writer.ask(deadline)
     for writer in found:
         writer.join(deadline)

@@ -108,7 +108,9 @@ def plain(value: Any, mask: Callable[[str], str]) -> Any:
         }
     if isinstance(value, (list, tuple, set, frozenset)):
         return [plain(found, mask) for found in value]
-    if value is None or isinstance(value, (bool, int, float)):
+    if value is None or isinstance(value, (bool, float)):
+        return value
+    if isinstance(value, int) and -(1 << 63) <= value < 1 << 64:
         return value
     return mask(str(value))
 

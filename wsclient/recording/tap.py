@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from wsclient.events import Event
+from wsclient.events import Closed, Event
 from wsclient.messages import Arrival, LinkedMessage, Message
 from wsclient.stream.channel import Batch
 from wsclient.transport.source import Clock
@@ -31,6 +31,8 @@ __all__ = [
 
 #: What is charged (bytes) for an entry, for each frame, and for each message, beside the payloads.
 ENTRY, FRAME, MESSAGE = 300, 100, 150
+#: The most channels whose lost messages are counted one by one.
+MAX_COUNTED = 10_000
 
 #: ``follows`` and ``is_counted`` of a LinkedMessage, None for another message.
 Links: TypeAlias = list[tuple[int | None, bool] | None]
@@ -128,13 +130,15 @@ class Missing(_Charged, gc=False):
     channels: Counter[str]
     frames: int
     moment: Moment
+    #: Whether more than that is missing: of too many channels, or of other entries.
+    is_unknown: bool = False
 
 
 Entry: TypeAlias = Read | Ordinary | Delivered | Passed | Opened | Outgoing | Answered | Happening
 
 
 class Buffer:
-    """The tap of a core. It holds at most ``limit`` bytes.
+    """The tap of a core. It holds at most ``limit`` bytes of reads, and as much of all else.
 
     When a read finds no room, the buffer is *shut*: everything of reads is only counted, until half
     of it is free again. Then :class:`Missing` comes before the next read.
@@ -163,6 +167,9 @@ class Buffer:
         self._missing: Missing | None = None
         #: The same, in total.
         self.lost_frames = self.lost_messages = 0
+        #: The events that found no room, under the lock of the events, and those of them that are
+        #: noted, under the core's lock.
+        self._lost_events = self._noted_events = 0
 
     @property
     def buffered(self) -> int:
@@ -188,18 +195,37 @@ class Buffer:
     def open(self) -> None:
         """Put in what has found no room so far, if anything has, and open the buffer."""
         missing, self._missing = self._missing, None
-        if missing is not None and (missing.frames or missing.channels):
+        if self._noted_events != self._lost_events:
+            self._noted_events = self._lost_events
+            missing = missing or self._nothing()
+            missing.is_unknown = True
+        if missing is not None and (missing.frames or missing.channels or missing.is_unknown):
             missing.moment = self.moment()
             self.put(missing)
 
-    def put_aside(self, entry: Any) -> None:
-        """Add an entry that needs no room, after what has found none so far."""
-        if self._missing is None:
-            self.put(entry)
-        else:
+    def put_state(self, entry: Any) -> None:
+        """Add an entry that always has room, after what has found none so far."""
+        is_shut = self._missing is not None
+        if is_shut:
             self.open()
-            self.put(entry)
-            self._missing = Missing(ENTRY, Counter(), 0, self.moment())
+        self.put(entry)
+        if is_shut:
+            self._missing = self._nothing()
+
+    def _put_aside(self, entry: Any) -> None:
+        """Add what a program may cause without end, if the buffer is not much too full."""
+        if self._has_room(entry.charge):
+            self.put_state(entry)
+        else:
+            self._missing = self._missing or self._nothing()
+            self._missing.is_unknown = True
+
+    def _has_room(self, charge: int) -> bool:
+        buffered = self.buffered
+        return not buffered or buffered + charge <= 2 * self._limit
+
+    def _nothing(self) -> Missing:
+        return Missing(ENTRY, Counter(), 0, self.moment())
 
     # The tap.
 
@@ -214,8 +240,10 @@ class Buffer:
         if self._missing is not None and 2 * buffered <= self._limit:
             self.open()
         elif self._missing is None and buffered and buffered + charge > self._limit:
-            self._missing = Missing(ENTRY, Counter(), 0, self.moment())
+            self._missing = self._nothing()
             self._shut()
+        elif self._noted_events != self._lost_events and self._missing is None:
+            self.open()
         missing = self._missing
         if missing is not None:
             missing.frames += len(payloads)
@@ -228,12 +256,10 @@ class Buffer:
             self._count(self._missing, messages)
             return
         raws: Sequence[bytes] = batch.payloads
-        if len(messages) == len(raws) == batch.done:
-            pass  # nearly always
-        elif len(messages) == batch.done - begin:
-            raws = raws[begin : batch.done]
-        else:
+        if len(messages) != batch.done - begin:  # a frame has several
             raws = list(map(_raw_of, messages))
+        elif len(messages) != len(raws):
+            raws = raws[begin : batch.done]
         links = _links(messages) if set(map(type, messages)) != _PLAIN else None
         heads = list(map(_head_of, messages))
         charge = ENTRY + MESSAGE * len(heads)
@@ -249,24 +275,30 @@ class Buffer:
         self.put(Delivered(charge, heads, links, self.moment()))
 
     def passed(self, connection_id: int, done: int) -> None:
-        if self._missing is None:
+        if done and self._missing is None:
             self.put(Passed(ENTRY, connection_id, done))
 
     def sent(self, connection_id: int, payload: str | bytes) -> None:
-        self.put_aside(Outgoing(ENTRY + len(payload), connection_id, payload, self.moment()))
+        self._put_aside(Outgoing(ENTRY + len(payload), connection_id, payload, self.moment()))
 
     def answered(self, channel: str, connection_id: int, body: bytes) -> None:
-        self.put_aside(Answered(ENTRY + len(body), channel, connection_id, body, self.moment()))
+        self._put_aside(Answered(ENTRY + len(body), channel, connection_id, body, self.moment()))
 
     def happened(self, event: Event, origin: int) -> None:
+        if not self._has_room(ENTRY) and not isinstance(event, Closed):  # which ends the recorder
+            self._lost_events += 1
+            return
         self._charged_events += ENTRY
         self.entries.append(Happening(ENTRY, event, origin, self.moment()))
         if self.is_idle:
             self._wake()
 
     def _count(self, missing: Missing, messages: Sequence[Message]) -> None:
-        missing.channels.update(map(_channel_of, messages))
         self.lost_messages += len(messages)
+        missing.channels.update(map(_channel_of, messages))
+        if len(missing.channels) > MAX_COUNTED:
+            missing.channels.clear()
+            missing.is_unknown = True
 
 
 def _links(messages: Sequence[Message]) -> Links:

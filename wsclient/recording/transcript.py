@@ -7,9 +7,12 @@ from dataclasses import fields
 from itertools import groupby, repeat
 from typing import Any
 
+from msgspec import to_builtins
+
 from wsclient.events import Event
 from wsclient.messages import Arrival, Gap
-from wsclient.recording.records import Answer, Happened, Kind, Lost, Record, SentFrame, encode
+from wsclient.recording.records import Answer, Happened, Kind, Lost, Record, SentFrame
+from wsclient.recording.records import encode as encode_fitting
 from wsclient.recording.tap import (
     Answered,
     Delivered,
@@ -26,6 +29,8 @@ from wsclient.transport.masking import FrameMask
 
 __all__ = ["Transcript"]
 
+#: The most binary frames that are remembered while they may have to wait.
+MAX_HELD = 1000
 _OWN_FIELDS = {"connection_id", "number", "at"}
 
 
@@ -45,8 +50,8 @@ class _Pending:
 class Transcript:
     """Writes records with ``add(kind, topic, time, data)``, in the order of the entries.
 
-    ``mask`` hides the client's secrets in a text. ``begun`` is the time of the first entry (ns
-    since the epoch). Used by one thread.
+    ``mask`` hides the client's secrets in a text. ``begun`` is the time of the first entry
+    (monotonic ns). Used by one thread.
     """
 
     def __init__(
@@ -61,6 +66,8 @@ class Transcript:
         #: Hide also the login of a connection, by its id.
         self._masks: dict[int, FrameMask] = {}
         self._pending: dict[int, _Pending] = {}
+        #: Binary frames of which nothing was delivered on arrival, by their id: the last few.
+        self._binary: dict[int, bytes] = {}
         self.frames = self.messages = self.bytes = 0
         #: The time of the last record (ns since the epoch), None if there is none.
         self.last: int | None = None
@@ -91,7 +98,7 @@ class Transcript:
         self._pending.clear()
 
     def _write(self, kind: Kind, topic: str, time: int, data: bytes) -> None:
-        self._add(kind, topic, time, data)
+        self._add(kind, topic if topic.isascii() else _writable(topic), time, data)
         self.last = time if self.last is None else max(self.last, time)
 
     # Frames.
@@ -114,10 +121,18 @@ class Transcript:
         """Write the frames before ``done`` of which nothing was delivered."""
         connection_id, received_at = pending.arrival.connection_id, pending.arrival.received_at
         for index in range(pending.done, done):
+            if index in pending.binary:
+                self._keep_binary(pending.payloads[index])
             raw = self._hidden(connection_id, pending.payloads[index])
             data = encode((connection_id, pending.at, raw, (), index in pending.binary, False))
             self._write("frames", "frames", received_at, data)
         pending.done = max(pending.done, done)
+
+    def _keep_binary(self, raw: bytes) -> None:
+        """Remember a binary frame, whose messages may be delivered later."""
+        self._binary[id(raw)] = raw
+        if len(self._binary) > MAX_HELD:
+            del self._binary[next(iter(self._binary))]
 
     def _ordinary(self, entry: Ordinary) -> None:
         arrival, raws, heads = entry.arrival, entry.raws, entry.heads
@@ -158,8 +173,11 @@ class Transcript:
                 index = _index(pending.payloads, raw, pending.done)
             if pending is None or index is None:
                 # It had to wait, unless it came before the recorder, or found no room.
-                is_known = arrival.received_at >= self._begun
-                self._frame(arrival, _at(arrival), raw, parts, is_repeated=is_known)
+                is_known = _at(arrival) >= self._begun
+                is_binary = self._binary.get(id(raw)) is raw
+                self._frame(
+                    arrival, _at(arrival), raw, parts, is_binary=is_binary, is_repeated=is_known
+                )
                 continue
             self._pass(pending, index)
             self._frame(arrival, pending.at, raw, parts, is_binary=index in pending.binary)
@@ -261,8 +279,32 @@ class Transcript:
             since=self.last,
             channels=dict(entry.channels),
             frames=entry.frames,
+            is_unknown=entry.is_unknown,
         )
         self.note(record, entry.moment.time)
+
+
+def encode(record: Any) -> bytes:
+    """Return a record in MessagePack.
+
+    It holds no number of more than 64 bits, None stands for one; and no half of a surrogate pair.
+    """
+    try:
+        return encode_fitting(record)
+    except (OverflowError, UnicodeEncodeError):
+        return encode_fitting(_writable(to_builtins(record, builtin_types=(bytes,))))
+
+
+def _writable(value: Any) -> Any:
+    if isinstance(value, int):
+        return value if -(1 << 63) <= value < 1 << 64 else None
+    if isinstance(value, str):
+        return value.encode(errors="replace").decode()
+    if isinstance(value, dict):
+        return {_writable(key): _writable(found) for key, found in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_writable(found) for found in value]
+    return value
 
 
 def _at(arrival: Arrival) -> int:

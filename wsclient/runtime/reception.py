@@ -31,9 +31,11 @@ ROUNDS = 32
 class _Reading:
     """What the reader of one connection needs. Used by that thread only."""
 
-    __slots__ = ("inbound", "sample_at", "since")
+    __slots__ = ("inbound", "login", "sample_at", "since")
 
-    def __init__(self, core: Common) -> None:
+    def __init__(self, core: Common, login: Any) -> None:
+        #: What the dialect has sent first; None for nothing.
+        self.login = login
         options = core.options
         self.inbound = Inbound(
             core.dialect,
@@ -86,6 +88,10 @@ class Reception:
         readings = (self._readings.get(connection_id) for connection_id in connection_ids)
         return any(reading is not None and reading.since is not None for reading in readings)
 
+    def logins(self) -> list[tuple[int, Any]]:
+        """Return what each open connection has sent first, by its id."""
+        return [(number, reading.login) for number, reading in self._readings.copy().items()]
+
     def opened(
         self, connection_id: int, login: Any, credentials: Credentials | None, address: str
     ) -> None:
@@ -94,7 +100,7 @@ class Reception:
         with self._core.lock:
             if self._core.supervisor.connection(connection_id) is None:
                 return
-            self._readings[connection_id] = _Reading(self._core)
+            self._readings[connection_id] = _Reading(self._core, login)
             if self._core.tap is not None:
                 self._core.tap.opened(connection_id, login)
             self._core.supervisor.opened(connection_id, login, now, credentials, address)
