@@ -229,8 +229,8 @@ class _Deep(BookFormat):
 
 def is_book(dialect: Dialect, message: Message) -> bool:
     """Return whether a message is one of an order book."""
-    views, form = dialect.views, dialect.book
     try:
+        views, form = dialect.views, dialect.book
         if type(views).book_symbol is not Views.book_symbol:
             return form is not None and views.book_symbol(message) is not None
         return form is not None and form.update(message) is not None
