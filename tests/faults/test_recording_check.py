@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from faults.test_recording_kills import PROGRAM, Publisher, sequences
 from support.helpers import until
+from support.killed import PROGRAM, Publisher, sequences
 from support.matrix import each_size
 from support.oracle import CUTS
 from support.recorded import messages_in, the_recording
