@@ -68,8 +68,7 @@ def test_a_check_finds_the_gaps_of_the_run(tmp_path: Path, kind: str, times: int
                     CUTS[chance.choice(sorted(CUTS))](peer)
             until(lambda: rig.is_whole, PATIENCE)
         rig.feed.wait(200, PATIENCE)
-        rig.feed.stop()
-        until(lambda: rig._has_end() or kind not in EXACT, PATIENCE)
+        rig.finish()
         rig.client.close(timeout=PATIENCE)
         rig.reading.result(PATIENCE)
         assert recorder.stats().lost_messages == 0
