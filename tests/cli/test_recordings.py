@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -114,3 +115,16 @@ def test_convert_then_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert main(["check", str(tmp_path / "out")]) == 1
     code, err = failing(*args)
     assert (code, "exists already" in err) == (1, True)
+
+
+def test_a_long_name_is_folded_before_columns_are_left_out() -> None:
+    rich = pytest.importorskip("rich.console")
+    from wsclient.cli.check import HEAD
+    from wsclient.cli.checkscreen import print_report
+
+    cells = ("x" * 200, "3", "-", "-", "-", "0.0 s", "-", "3 ok", "100.00 %")
+    console = rich.Console(width=80, record=True, file=io.StringIO())
+    print_report([("title", [(cells, True)], [])], [], ("verdict", True), HEAD, console)
+    text = console.export_text()
+    assert all(name in text for name in ("messages", "missed", "book", "coverage"))
+    assert text.count("x") == 200

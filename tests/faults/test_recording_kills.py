@@ -5,15 +5,14 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
 import pytest
 
 from support.helpers import until
+from support.killed import PROGRAM, Publisher, sequences
 from support.matrix import each_size
-from support.recorded import messages_in
 from wsclient.recording.folder import SUFFIX, Recording, recordings_of
 from wsclient.recording.records import ClientState, Lost
 from wsclient.testing import FakeVenue
@@ -22,48 +21,7 @@ SEED = random.randrange(10**6)
 CHUNK = 0.5
 #: Of the loss (s), beside a chunk: the thread's nap, the write, and the way of the last messages.
 SLACK = 0.25
-RATE = 1000
 PATIENCE = 20.0
-
-PROGRAM = """
-import sys
-import wsclient
-
-with wsclient.connect(sys.argv[1], name="killed") as client:
-    client.record(sys.argv[2], chunk_seconds=float(sys.argv[3]), state_seconds=0.3)
-    client.subscribe("a")
-    for message in client:
-        pass
-"""
-
-
-class Publisher:
-    """Publishes on a channel at RATE, and remembers when. Counts from 1, as the venue does."""
-
-    def __init__(self, venue: FakeVenue) -> None:
-        self._venue = venue
-        self.times: list[float] = []
-        self._is_over = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
-
-    def __enter__(self) -> Publisher:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._is_over.set()
-        self._thread.join(PATIENCE)
-
-    def _run(self) -> None:
-        begin = time.monotonic()
-        while not self._is_over.wait(0.005):
-            for _ in range(int((time.monotonic() - begin) * RATE) - len(self.times)):
-                self.times.append(time.monotonic())
-                self._venue.publish("a")
-
-
-def sequences(recording: Recording) -> list[int]:
-    return [m.sequence or 0 for entry in recording.read() for m in messages_in(entry)]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")

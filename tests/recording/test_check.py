@@ -13,12 +13,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.madefiles import MadeRecording
-from wsclient import dialects
+from wsclient import dialects, open_recording
 from wsclient.dialects.kraken import KrakenBook
 from wsclient.errors import ConfigurationError
 from wsclient.messages import Gap
-from wsclient.recording.check import ChannelReport, RecordingReport, Report, check
-from wsclient.recording.records import Answer, ChannelState, ClientState, Happened, Lost
+from wsclient.recording.check import check
+from wsclient.recording.holes import ChannelCounts, ClockSteps
+from wsclient.recording.records import (
+    Answer,
+    BookSnapshot,
+    ChannelState,
+    ClientState,
+    Happened,
+    Lost,
+    MissedPart,
+    Part,
+)
+from wsclient.recording.reports import ChannelReport, RecordingReport, Report
 
 
 def data(channel: str, sequence: int) -> dict[str, object]:
@@ -110,14 +121,51 @@ def test_lost_frames_without_messages_are_a_hole(tmp_path: Path) -> None:
     assert not check(tmp_path).is_whole
 
 
-def test_an_unknown_loss_is_a_gap_of_all_channels_known_by_then(tmp_path: Path) -> None:
+def test_an_unknown_loss_is_a_gap_of_all_channels(tmp_path: Path) -> None:
     with MadeRecording(tmp_path) as made:
         made.frame(data("a", 1))
         made.note(event("Subscribed", channels=["b"]))
         made.note(Lost(at=0, why="a bug", since=1, is_unknown=True))
         made.frame(data("c", 1))
     report = check(tmp_path)
-    assert [channel_of(report, name).unknown for name in "abc"] == [1, 1, 0]
+    assert [channel_of(report, name).unknown for name in "abc"] == [1, 1, 1]
+
+
+def part_of(sequence: int, reason: str | None, missed: int | None) -> Part:
+    gap = None if reason is None else MissedPart(reason, missed)
+    return Part(None, "x", sequence, gap=gap)
+
+
+def test_a_late_message_whose_gap_lies_before_the_recording_fills_no_other(tmp_path: Path) -> None:
+    with MadeRecording(tmp_path) as made:
+        made.frame(data("a", 10))
+        made.frame(data("a", 4), gap=Gap("late", -1, 1))
+        made.frame(data("a", 13), gap=Gap("sequence", 2, 1))
+        made.frame(data("a", 5), gap=Gap("late", -1, 1))
+        made.frame(data("a", 12), gap=Gap("late", -1, 1))
+    report = check(tmp_path)
+    found = channel_of(report)
+    assert (found.missed, found.late, report.is_whole) == (1, 3, False)
+    assert found.gaps["sequence"].missed == 1
+
+
+@settings(deadline=None)
+@given(st.permutations(range(30)), st.sets(st.integers(0, 29)), st.integers(0, 15))
+def test_what_is_missing_is_what_never_came(order: list[int], never: set[int], begin: int) -> None:
+    """Messages come in any order, and the recording begins amid them."""
+    counts, newest, missing = ChannelCounts(), -1, set[int]()
+    came = [number for number in order if number not in never]
+    for place, number in enumerate(came):
+        between = set(range(newest + 1, number))
+        reason, missed = ("sequence", len(between)) if between else (None, 0)
+        if number < newest:
+            reason, missed = "late", -1
+        newest = max(newest, number)
+        if place >= begin:
+            missing |= between
+            missing.discard(number)
+            counts.message(part_of(number, reason, missed), 1)
+    assert counts.missed == len(missing)
 
 
 def made_pair(folder: Path, *, lost: bool, name: str = "client") -> None:
@@ -212,16 +260,49 @@ def test_time_without_a_recorder_is_not_covered(tmp_path: Path) -> None:
 
 def test_steps_of_the_wall_clock_are_counted(tmp_path: Path) -> None:
     with MadeRecording(tmp_path) as made:
-        made.frame(data("a", 1))
-        made.time -= 2 * 10**9
-        made.frame(data("a", 2))
-        made.time += 49_000_000
-        made.frame(data("a", 3))
-        made.time += 51_000_000
-        made.frame(data("a", 4))
+        for step in (0, -2 * 10**9, 30_000_000, 51_000_000):
+            made.time += step
+            for number in range(60):
+                made.frame(data("a", number))
     report = check(tmp_path)
     assert (only(report).clock_steps, only(report).largest_step) == (2, -2)
     assert report.is_whole
+
+
+def test_a_record_of_the_client_that_was_late_is_no_step_of_the_clock(tmp_path: Path) -> None:
+    with MadeRecording(tmp_path) as made:
+        made.frame(data("a", 1))
+        made.time -= 10**9
+        made.note(event("StateChanged", state="open", why=""))
+        made.note(event("StateChanged", state="open", why=""))
+        made.time += 10**9
+        made.frame(data("a", 2))
+    assert only(check(tmp_path)).clock_steps == 0
+
+
+MS = 10**6
+
+
+@settings(deadline=None)
+@given(
+    jitter=st.lists(st.integers(0, 5 * MS), min_size=200, max_size=200),
+    late=st.lists(st.integers(0, 66).map(lambda n: 3 * n), max_size=10),
+    drift=st.integers(-500, 500),
+    step=st.sampled_from([-(10**10), -50 * MS, 0, 50 * MS, 10**9]),
+    apart=st.sampled_from([MS, 100 * MS, 5_000 * MS]),
+)
+def test_a_step_of_the_clock_is_found_once_and_nothing_else_is_one(
+    jitter: list[int], late: list[int], drift: int, step: int, apart: int
+) -> None:
+    steps, at, offset = ClockSteps(), 0, 10**18
+    for number in range(200):
+        at += apart
+        offset += apart * drift // 10**6 + (step if number == 100 else 0)
+        read = offset + jitter[number] + (500 * MS if number in late else 0)
+        for _ in range(3):  # the frames of one read
+            steps.frame(at + read, at)
+    assert steps.count == (1 if step else 0)
+    assert abs(steps.largest - step) < 20 * MS
 
 
 def test_frames_that_are_written_twice_count_once(tmp_path: Path) -> None:
@@ -245,6 +326,43 @@ def test_a_damaged_chunk_is_reported(tmp_path: Path) -> None:
     assert not report.is_whole
     assert [Path(found.path) for found in only(report).damage] == [made.path]
     assert 0 < only(report).messages < 20
+
+
+def test_damage_is_a_gap_of_unknown_size_of_every_channel(tmp_path: Path) -> None:
+    with MadeRecording(tmp_path, chunk_size=100) as made:
+        for sequence in range(20):
+            made.frame(data("ab"[sequence % 2], sequence))
+        made.frame(data("c", 1))
+    content = bytearray(made.path.read_bytes())
+    content[content.index(b"zstd", len(content) // 3) + 30] ^= 0xFF
+    made.path.write_bytes(content)
+    report = check(tmp_path)
+    assert [channel_of(report, name).unknown for name in "abc"] == [1, 1, 1]
+    with open_recording(tmp_path) as client:
+        gaps = [m.channel for m in client if m.gap and m.gap[:2] == ("recorder", None)]
+    assert sorted(gaps) == ["a", "b", "c"]
+
+
+def test_missing_files_are_a_gap_of_unknown_size_in_both(tmp_path: Path) -> None:
+    begin = None
+    for number in (1, 3):
+        with MadeRecording(tmp_path, number=number, **({"begin": begin} if begin else {})) as made:
+            made.frame(data("a", number))
+        begin = made.time
+    assert channel_of(check(tmp_path)).unknown == 1
+    with open_recording(tmp_path) as client:
+        _, second = client
+    assert second.gap is not None
+    assert second.gap[:2] == ("recorder", None)
+
+
+def test_a_cut_end_is_a_gap_of_unknown_size(tmp_path: Path) -> None:
+    with MadeRecording(tmp_path, chunk_size=100) as made:
+        for sequence in range(20):
+            made.frame(data("a", sequence))
+    content = made.path.read_bytes()
+    made.path.write_bytes(content[: len(content) // 2])
+    assert channel_of(check(tmp_path)).unknown == 1
 
 
 def test_a_file_that_a_killed_recorder_left_has_no_damage(tmp_path: Path) -> None:
@@ -334,6 +452,37 @@ def test_a_recorded_gap_of_a_book_counts_once(tmp_path: Path) -> None:
     found = channel_of(check(tmp_path), "book:A/B")
     assert found.book is not None
     assert (found.missed, found.book.faults) == (1, {})
+
+
+def text_rows(rows: Any) -> list[tuple[str, str]]:
+    return [(str(row["price"]), str(row["qty"])) for row in rows]
+
+
+@pytest.mark.parametrize("is_before", [False, True])
+def test_a_book_is_verified_from_its_recorded_snapshot_on(tmp_path: Path, is_before: bool) -> None:
+    """The book was opened before the recording began; messages before the snapshot are unknown."""
+    sides = [[(Decimal(r["price"]), Decimal(r["qty"])) for r in side] for side in LEVELS]
+    right = KrakenBook().checksum(*sides)
+    assert right is not None
+    with MadeRecording(tmp_path, "kraken") as made:
+        made.note(ClientState(at=0, state="open"))
+        received_at = None
+        if is_before:
+            received_at = made.time
+            made.frame(kraken_frame("update", [], [], right))
+        book = BookSnapshot(
+            at=0, channel="book:A/B", bids=text_rows(LEVELS[0]), asks=text_rows(LEVELS[1]),
+            origin=1, received_at=received_at,
+        )  # fmt: skip
+        made.note(book)
+        made.frame(kraken_frame("update", [], [], right))
+        made.frame(kraken_frame("update", [], [], right + 1))
+        made.note(book)
+    report = check(tmp_path)
+    found = channel_of(report, "book:A/B").book
+    assert found is not None
+    assert (found.verified, found.unverified) == (1, 1 + is_before)
+    assert found.faults == {"checksum": 1}
 
 
 def deep_rows(count: int) -> Any:

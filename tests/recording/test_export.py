@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import json
 import sys
@@ -18,8 +19,11 @@ import wsclient
 from support.madefiles import BEGIN, MadeRecording
 from support.recordings import RECORDED
 from support.streams import STREAMS, Stream
+from wsclient import dialects
+from wsclient.dialect.views import Views
 from wsclient.errors import ConfigurationError
 from wsclient.messages import Gap, Message
+from wsclient.recording.check import check
 from wsclient.recording.convert import convert
 from wsclient.recording.export import export
 from wsclient.recording.folder import recordings_of
@@ -337,3 +341,101 @@ def test_memory_is_bounded(tmp_path: Path) -> None:
         tracemalloc.stop()
     assert done.rows == {"raw": 200_001}
     assert peak < 120 * 2**20
+
+
+def test_it_says_why_messages_have_no_view(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    with MadeRecording(tmp_path / "in", "kraken") as made:
+        for _ in range(3):
+            made.frame(b'{"channel":"trade","type":"update","data":[{"symbol":"A/B"}]}')
+    done = export(tmp_path / "in", to=tmp_path / "out", form="csv")
+    assert (done.unreadable, done.rows) == (3, {"raw": 3})
+    ((why, count),) = done.reasons.items()
+    assert count == 3
+    assert "missing required field" in why
+
+
+HOSTILE = [
+    b'{"channel":"trade","type":"update","data":[{"symbol":"A/B","side":"buy","price":NaN,"qty":1,'
+    b'"trade_id":1,"timestamp":"2026-01-01T00:00:00Z"}]}',
+    b'{"channel":"trade","type":"update","data":' + b"[" * 5000 + b"]" * 5000 + b"}",
+    b'{"channel":"trade","type":"update","data":[{"symbol":"A/B","x":"' + b"y" * 10**7 + b'"}]}',
+    b'{"channel":"trade","type":"update","data":[{"symbol":"A/B","side":"buy","price":1e999999,'
+    b'"qty":1,"ord_type":"limit","trade_id":1,"timestamp":"2026-01-01T00:00:00Z"}]}',
+    b"\xff\xfe",
+    b"",
+]
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
+@pytest.mark.parametrize("raw", HOSTILE, ids=["nan", "nested", "large", "huge", "bytes", "empty"])
+def test_hostile_frames_are_exported_or_refused_in_words(
+    tmp_path: Path, raw: bytes, form: Any
+) -> None:
+    (tmp_path / "in").mkdir()
+    with MadeRecording(tmp_path / "in", "kraken") as made:
+        made.messages(raw, [Message("trade:A/B", "update", None, 0, raw)])
+        made.messages(raw, [Message("book:A/B", "update", None, 0, raw)])
+    check(tmp_path / "in")
+    try:
+        done = export(tmp_path / "in", to=tmp_path / "out", form=form)
+    except ConfigurationError as error:
+        refused = str(error)
+    else:
+        assert done.messages == 2
+        return
+    assert "does not fit" in refused
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_dialect_that_crashes_stops_neither_an_export_nor_a_check(tmp_path: Path) -> None:
+    class Crashing(Views):
+        def trades(self, message: Message) -> Any:
+            raise ZeroDivisionError("a bug")
+
+        quote = book = book_symbol = trades
+
+    dialect = copy.copy(dialects.find("kraken"))
+    dialect.views = Crashing()
+
+    (tmp_path / "in").mkdir()
+    with MadeRecording(tmp_path / "in", "kraken") as made:
+        made.frame(b'{"channel":"trade","type":"update","data":[{"symbol":"A/B"}]}')
+    check(tmp_path / "in", dialect=dialect)
+    done = export(tmp_path / "in", to=tmp_path / "out", form="csv", dialect=dialect)
+    assert (done.messages, done.unreadable) == (1, 1)
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
+def test_an_interrupted_export_leaves_nothing(tmp_path: Path, form: Any) -> None:
+    (tmp_path / "in").mkdir()
+    with MadeRecording(tmp_path / "in", "kraken") as made:
+        for _ in range(5000):
+            made.frame(b'{"channel":"trade","type":"update","data":[{"symbol":"A/B"}]}')
+
+    def interrupt(share: float) -> None:
+        if share > 0.3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        export(tmp_path / "in", to=tmp_path / "out", form=form, progress=interrupt)
+    assert not (tmp_path / "out").exists()
+
+
+def test_of_two_exports_at_once_into_one_folder_the_files_of_one_are_left(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    with MadeRecording(tmp_path / "in") as made:
+        for sequence in range(5000):
+            made.frame({"channel": "a", "type": "market_data", "sequence": sequence})
+    inner: list[Any] = []
+
+    def meanwhile(share: float) -> None:
+        if share > 0.3 and not inner:
+            inner.append(None)
+            inner[0] = export(tmp_path / "in", to=tmp_path / "out", form="csv")
+
+    with pytest.raises(FileExistsError):
+        export(tmp_path / "in", to=tmp_path / "out", form="csv", progress=meanwhile)
+    (path,) = (p for p in (tmp_path / "out").rglob("*") if p.is_file())
+    assert [path] == inner[0].files
+    assert len(path.read_text().splitlines()) == 5001

@@ -12,13 +12,13 @@ import msgspec
 
 from wsclient.cli.progress import progress
 from wsclient.cli.terminal import is_rich, printable
-from wsclient.recording.check import (
+from wsclient.recording.check import check
+from wsclient.recording.reports import (
     BookReport,
     ChannelReport,
     GapCount,
     RecordingReport,
     Report,
-    check,
 )
 
 __all__ = ["run"]
@@ -146,7 +146,8 @@ def _remarks(recording: RecordingReport) -> Iterator[str]:
     for channel in recording.channels:
         name = printable(channel.channel)
         for reason, count in channel.gaps.items():
-            yield f"{name}: {_gaps(count)} ({reason})"
+            if count.missed or count.unknown:  # late messages have not filled it
+                yield f"{name}: {_gaps(count)} ({reason})"
         for why, times in (channel.book.faults if channel.book else {}).items():
             yield f"{name}: order book out of sync {times:,} times: {printable(why)}"
     for loss in recording.losses:

@@ -42,6 +42,7 @@ def _table(rows: Sequence[tuple[Sequence[str], bool]], head: Sequence[str], widt
         name: max(len(name), *(len(cells[number]) for cells, _ in rows))
         for number, name in enumerate(head)
     }
+    widths[head[0]] = min(widths[head[0]], max(len(head[0]), width // 4))  # a longer name is folded
     shown = list(head)
     for name in _SPARE:
         if sum(widths[n] + 3 for n in shown) + 1 > width:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from wsclient.cli.progress import progress
-from wsclient.cli.terminal import complain
+from wsclient.cli.terminal import complain, printable
 from wsclient.recording.export import export
 
 __all__ = ["run"]
@@ -33,5 +33,8 @@ def run(args: argparse.Namespace) -> int:
     for found in done.damage:
         complain(f"not exported, as it cannot be read: {found.path}: {found.damage.why}")
     if done.unreadable:
-        complain(f"the dialect cannot read {done.unreadable:,} messages: see the table raw")
+        where = "nowhere" if args.kind not in (None, "raw") else "in the table raw"
+        complain(f"the dialect cannot read {done.unreadable:,} messages, which are {where}:")
+        for why, count in done.reasons.items():
+            complain(f"  {count:,}: {printable(why)}")
     return 1 if done.damage or done.unreadable else 0

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
+
+import msgspec
 
 from wsclient.dialect.base import Dialect
 from wsclient.dialect.books import BookFormat, BookUpdate, Levels, Snapshot
@@ -13,12 +16,16 @@ from wsclient.dialect.values import RestRequest
 from wsclient.dialect.views import Views
 from wsclient.messages import Message
 from wsclient.orderbook import OrderBook
+from wsclient.recording.records import BookSnapshot, ClientState, Happened
+from wsclient.recording.replayevents import ReplayedConnections
 from wsclient.stream.codec import decoder
 from wsclient.text import one_line, text_of
 
 __all__ = ["BookCheck", "BookChecks", "is_book"]
 
 _decode = decoder(decimal=True)
+#: How many messages of a book's channel are kept to be applied after a recorded book.
+RECENT = 10_000
 #: How the reason of a book begins that has met a wrong message.
 _MISFIT = "a message does not fit it"
 #: Gaps after which a book goes on.
@@ -34,14 +41,33 @@ class BookChecks:
         #: Channels that have no order book.
         self._others: set[str] = set()
         self._options: dict[str, Mapping[str, Any]] = {}
+        self._connections = ReplayedConnections()
 
     def __contains__(self, channel: object) -> bool:
         """Return whether a channel may be that of an order book."""
         return channel not in self._others
 
-    def options(self, channel: str, options: Mapping[str, Any]) -> None:
-        """Note the options that a channel was subscribed with."""
-        self._options[channel] = options
+    def state(self, record: ClientState) -> None:
+        """Note the options that the channels were subscribed with, and the connections."""
+        self._connections.restart(record, 0.0)
+        for channel in record.channels:
+            self._options[channel.name] = channel.options
+        for book in self._books.values():
+            book.recent.clear()
+
+    def happened(self, record: Happened) -> None:
+        """Note an event."""
+        self._connections.happened(record, 0.0)
+
+    def restore(self, record: BookSnapshot) -> None:
+        """Take over a recorded book, unless ours is in sync."""
+        form, channel = self._dialect.book, record.channel
+        if form is not None:
+            self._others.discard(channel)
+            self._options.setdefault(channel, record.options)
+            if channel not in self._books:
+                self._books[channel] = self._make(channel, form)
+            self._books[channel].restore(record)
 
     def get(self, channel: str) -> BookCheck | None:
         """Return the order book of a channel; None if it has none."""
@@ -51,6 +77,11 @@ class BookChecks:
         """Apply the next message, if its channel is that of an order book."""
         found = self._books.get(message.channel) or self._new(message)
         if found is not None:
+            on = message.connection_id
+            origin = self._connections.origins.get(on, on)
+            if origin != on:
+                arrival = message.arrival
+                message.arrival = msgspec.structs.replace(arrival, connection_id=origin)
             found.message(message)
 
     def answer(self, channel: str, body: bytes) -> None:
@@ -97,11 +128,14 @@ class BookCheck:
         self._is_cut = options is None and form.depth({}) is not None
         self._is_synced = False
         self._misfit = ""
+        #: The last messages since the last state record.
+        self.recent: deque[Message] = deque(maxlen=RECENT)
         self.verified = self.unverified = 0
         self.faults: Counter[str] = Counter()
 
     def message(self, message: Message) -> None:
         """Apply the next message."""
+        self.recent.append(message)
         if self._is_cut:
             self._fit(message)
         self._is_synced, was_synced = self._book.apply(message), self._is_synced
@@ -119,6 +153,32 @@ class BookCheck:
             reason = None if message.gap is None else message.gap.reason
             if reason in _HARMLESS:
                 self.faults["sequence"] += 1
+
+    def restore(self, record: BookSnapshot) -> None:
+        """Take over a recorded book, unless this one is in sync: then it contains the same."""
+        if self._is_synced:
+            return
+        recent = list(self.recent)
+        named = record.received_at, record.sequence
+        places = [i for i, m in enumerate(recent) if (m.received_at, m.sequence) == named]
+        if not places and len(recent) == RECENT:
+            return  # it may be one of those that were forgotten
+        self._is_cut = False
+        self._book = OrderBook(self._dialect, record.channel, **record.options)
+        try:
+            self._book._live.restore(
+                [(Decimal(price), Decimal(size)) for price, size in record.bids],
+                [(Decimal(price), Decimal(size)) for price, size in record.asks],
+                record.sequence,
+                record.received_at,
+                record.origin,
+            )
+        except (ValueError, ArithmeticError) as error:
+            self.faults[f"a recorded book makes no sense: {one_line(text_of(error))}"] += 1
+            return
+        for message in recent[places[-1] + 1 if places else 0 :]:
+            self._book.apply(message)
+        self._is_synced = self._book.is_synced
 
     def answer(self, body: bytes) -> None:
         """Apply a snapshot by REST."""
@@ -169,8 +229,8 @@ class _Deep(BookFormat):
 
 def is_book(dialect: Dialect, message: Message) -> bool:
     """Return whether a message is one of an order book."""
-    views, form = dialect.views, dialect.book
     try:
+        views, form = dialect.views, dialect.book
         if type(views).book_symbol is not Views.book_symbol:
             return form is not None and views.book_symbol(message) is not None
         return form is not None and form.update(message) is not None

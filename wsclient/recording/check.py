@@ -3,177 +3,43 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from itertools import pairwise
-from typing import Any
-
-import msgspec
 
 from wsclient.dialect.base import Dialect
 from wsclient.errors import ConfigurationError
 from wsclient.recording.bookcheck import BookCheck, BookChecks
+from wsclient.recording.container import Damage
 from wsclient.recording.coverage import Presence
 from wsclient.recording.folder import PART, FileDamage, RecordedEntry, Recording, recordings_of
+from wsclient.recording.holes import ChannelCounts, ClockSteps
+from wsclient.recording.playback import Tape
 from wsclient.recording.records import (
     Answer,
+    BookSnapshot,
     ClientRecord,
     ClientState,
     Frame,
     Happened,
     Lost,
-    Part,
+    decode,
+)
+from wsclient.recording.reports import (
+    BookReport,
+    ChannelReport,
+    DamageReport,
+    LossReport,
+    RecordingReport,
+    Report,
 )
 from wsclient.recording.restoring import Restorer
 
-__all__ = [
-    "BookReport",
-    "ChannelReport",
-    "DamageReport",
-    "GapCount",
-    "LossReport",
-    "RecordingReport",
-    "Report",
-    "check",
-]
+__all__ = ["check"]
 
-#: A step of the wall clock against the monotonic clock that is reported (ns).
-CLOCK_STEP = 50_000_000
 #: A ``.part`` file up to this size (bytes) without a header was just begun, or ends within it.
 JUST_BEGUN = 4096
 #: How many records are read between two calls of ``progress``.
 OFTEN = 2000
-
-
-@dataclass(frozen=True)
-class GapCount:
-    """The gaps of one reason: their number, the messages missed, and how many are unknown.
-
-    ``missed`` is of those whose number is known, ``unknown`` the number of the other gaps.
-    """
-
-    gaps: int
-    missed: int
-    unknown: int
-
-
-@dataclass(frozen=True)
-class BookReport:
-    """An order book that was kept again from the messages.
-
-    ``verified`` messages left it in sync, ``unverified`` did not: those before the first snapshot
-    or after a gap, for example. ``faults`` has, by their reasons, how often it fell out of sync
-    although no gap was recorded there: ``checksum``, ``sequence``, ``crossed`` or a sentence.
-    """
-
-    verified: int
-    unverified: int
-    faults: dict[str, int]
-
-
-@dataclass(frozen=True)
-class ChannelReport:
-    """One channel of a recording.
-
-    ``missed`` is the number of messages that are known to be missing: late ones are not, as they
-    have come. ``unknown`` is the number of gaps of which nobody knows how many are missing.
-    ``gaps`` has the gaps by their reasons, without late and duplicate messages. Silences are in
-    seconds, while a connection that carries the channel was open; ``silences`` is the number of
-    those beyond the limit. ``coverage`` is the share (0 to 1) of the time from the first to the
-    last message in which the recorder ran and such a connection was open. ``first`` and ``last``
-    are the times of these messages (ns since the epoch). All three are None without a message.
-    """
-
-    channel: str
-    messages: int
-    missed: int
-    unknown: int
-    gaps: dict[str, GapCount]
-    late: int
-    duplicates: int
-    longest_silence: float
-    silences: int
-    coverage: float | None
-    first: int | None
-    last: int | None
-    book: BookReport | None
-    is_whole: bool
-
-
-@dataclass(frozen=True)
-class LossReport:
-    """What the recorder itself has lost, at ``time`` (ns since the epoch); see ``why``.
-
-    ``messages`` and ``frames`` are their numbers; with ``is_unknown`` there may be any number more.
-    ``since`` is the time of the last record before.
-    """
-
-    time: int
-    since: int | None
-    why: str
-    messages: int
-    frames: int
-    is_unknown: bool
-
-
-@dataclass(frozen=True)
-class DamageReport:
-    """A part of a file that cannot be read: where it begins (bytes), its size, and why."""
-
-    path: str
-    position: int
-    size: int
-    why: str
-
-
-@dataclass(frozen=True)
-class RecordingReport:
-    """One recording: the files of one recorder, from its start to its end.
-
-    ``start`` and ``end`` are the times of its first and last record (ns since the epoch).
-    ``unfinished`` are the files that are being written, or were when their recorder was killed.
-    ``clock_steps`` is how often the wall clock stepped by more than 50 ms against the monotonic
-    clock, ``largest_step`` the largest step (s, negative backwards). ``unchecked`` says why its
-    order books could not be checked, empty if they were.
-    """
-
-    id: str
-    venue: str
-    name: str
-    url: str
-    files: int
-    start: int | None
-    end: int | None
-    frames: int
-    messages: int
-    channels: list[ChannelReport]
-    losses: list[LossReport]
-    clock_steps: int
-    largest_step: float
-    damage: list[DamageReport]
-    unfinished: list[str]
-    unchecked: str
-    is_whole: bool
-
-
-@dataclass(frozen=True)
-class Report:
-    """What :func:`check` has found. ``is_whole`` is False if anything is missing or damaged.
-
-    ``damage`` has the files that are no recordings, or cannot be read at all. ``silence`` is the
-    limit (s).
-    """
-
-    recordings: list[RecordingReport]
-    damage: list[DamageReport]
-    silence: float
-    is_whole: bool
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the report in plain types, for JSON."""
-        found: dict[str, Any] = msgspec.to_builtins(self)
-        return found
 
 
 def check(
@@ -241,31 +107,6 @@ class _Earlier:
             self.end = max(self.end or 0, recording.end)
 
 
-class _Counts:
-    """The messages and gaps of one channel."""
-
-    __slots__ = ("duplicates", "first", "gaps", "last", "late", "messages", "missed", "unknown")
-
-    def __init__(self) -> None:
-        self.messages = self.late = self.duplicates = 0
-        self.gaps: Counter[str] = Counter()
-        self.missed: Counter[str] = Counter()
-        self.unknown: Counter[str] = Counter()
-        self.first: int | None = None
-        self.last: int | None = None
-
-    def gap(self, reason: str, missed: int | None) -> None:
-        if reason == "duplicate":
-            self.duplicates += 1
-            return
-        if reason == "late":
-            self.late += 1
-        else:
-            self.gaps[reason] += 1
-            self.unknown[reason] += missed is None
-        self.missed[reason] += missed or 0
-
-
 class _Checking:
     """The check of one recording."""
 
@@ -278,7 +119,7 @@ class _Checking:
     ) -> None:
         self._recording = recording
         self._presence = Presence(silence)
-        self._counts: dict[str, _Counts] = {}
+        self._counts: dict[str, ChannelCounts] = {}
         #: The channels that were wanted or heard so far.
         self._known: set[str] = set()
         start, end = recording.start, earlier.end
@@ -290,9 +131,12 @@ class _Checking:
         self._is_holed = False
         self._frames = 0
         self._now = 0
-        self._offset: int | None = None
-        self._steps = 0
-        self._largest = 0
+        self._clock = ClockSteps()
+        #: Whether every channel may have missed messages, and those that had a message since.
+        self._is_doubtful = False
+        self._settled: set[str] = set()
+        #: The wall time of the last record.
+        self._time: int | None = None
         self._unchecked = ""
         self._books: BookChecks | None = None
         self._restorer: Restorer | None = None
@@ -309,12 +153,19 @@ class _Checking:
     def run(self, progress: Callable[[float], object]) -> RecordingReport:
         recording = self._recording
         start, span = recording.start or 0, (recording.end or 0) - (recording.start or 0)
-        for number, entry in enumerate(recording.read()):
+        tape = Tape(recording)
+        for number, entry in enumerate(self._entries(tape)):
             self._take(entry)
             if not number % OFTEN and span:
                 progress((entry.log_time - start) / span)
         self._presence.ended(self._now)
         unfinished, damage = self._damage()
+        reported = {(found.path, found.position) for found in damage}
+        if any((str(found.path), found.damage.position) in reported for found in tape.harm):
+            self._doubt()
+        if self._is_doubtful:
+            for channel in self._known - self._settled:
+                self._of(channel).gap("recorder", None)
         channels = list(self._channels())
         is_whole = not damage and not self._is_holed and all(c.is_whole for c in channels)
         return RecordingReport(
@@ -329,8 +180,8 @@ class _Checking:
             sum(channel.messages for channel in channels),
             channels,
             self._losses,
-            self._steps,
-            self._largest / 1e9,
+            self._clock.count,
+            self._clock.largest / 1e9,
             damage,
             unfinished,
             self._unchecked,
@@ -339,49 +190,69 @@ class _Checking:
 
     # The records.
 
+    def _entries(self, tape: Tape) -> Iterator[RecordedEntry]:
+        """Yield the records, and note where something cannot be read."""
+        recording = self._recording
+        while tape.load():
+            if tape.harm:
+                tape.harm.clear()
+                self._doubt()
+            for number, log_time, time, data in tape.records:
+                kind, topic = tape.topics.get(number, ("", ""))
+                if not kind:
+                    continue
+                try:
+                    record = decode(kind, data)
+                except ValueError as error:
+                    why = f"a record of {topic!r} cannot be read ({error})"
+                    recording.unreadable.append(FileDamage(tape.path, Damage(0, len(data), why)))
+                    self._doubt()
+                    continue
+                yield RecordedEntry(log_time, time, kind, topic, record, recording)
+                self._time = time
+
+    def _doubt(self) -> None:
+        """Note that every channel may miss messages from here on."""
+        self._is_doubtful = True
+        self._settled.clear()
+        if self._restorer is not None:
+            lost = Lost(at=0, why="damage", since=self._time, is_unknown=True)
+            self._restorer.lost.add(lost)
+
     def _take(self, entry: RecordedEntry) -> None:
         record = entry.record
         before, self._now = self._now or record.at, max(self._now, record.at)
-        if isinstance(record, Frame):
-            if not record.is_repeated:
-                self._frames += 1
-                self._clock(entry.time - record.at)
-            if record.parts:
-                self._messages(entry, record)
+        if not isinstance(record, Frame):
+            self._note(entry, record, before)
             return
-        self._clock(entry.time - record.at)
-        self._note(entry, record, before)
-
-    def _clock(self, offset: int) -> None:
-        last, self._offset = self._offset, offset
-        step = 0 if last is None else offset - last
-        if abs(step) > CLOCK_STEP:
-            self._steps += 1
-            self._largest = max(step, self._largest, key=abs)
+        if not record.is_repeated:
+            self._frames += 1
+            self._clock.frame(entry.time, record.at)
+        if record.parts:
+            self._messages(entry, record)
 
     def _messages(self, entry: RecordedEntry, record: Frame) -> None:
         topic = entry.topic if entry.kind == "channel" else ""
         for part in record.parts:
-            self._count(part.channel or topic, part, entry.time)
+            channel = part.channel or topic
+            counts = self._of(channel)
+            if channel in self._holed or (self._is_doubtful and channel not in self._settled):
+                self._holed.discard(channel)
+                self._settled.add(channel)
+                counts.gap("recorder", None)
+            counts.message(part, entry.time)
         for channel in {part.channel or topic for part in record.parts}:
             self._presence.message(channel, record.connection_id, self._now)
         if self._restorer is not None and self._books is not None:
             for message in self._restorer.messages(entry, self._books):
                 self._books.message(message)
 
-    def _count(self, channel: str, part: Part, time: int) -> None:
-        counts = self._counts.get(channel)
-        if counts is None:
-            counts = self._counts[channel] = _Counts()
-            counts.first = time
+    def _of(self, channel: str) -> ChannelCounts:
+        found = self._counts.get(channel)
+        if found is None:
+            found = self._counts[channel] = ChannelCounts()
             self._known.add(channel)
-        if channel in self._holed:
-            self._holed.discard(channel)
-            counts.gap("recorder", None)
-        counts.messages += 1
-        counts.last = time
-        if part.gap is not None:
-            counts.gap(part.gap.reason, part.gap.missed)
+        return found
 
     def _note(self, entry: RecordedEntry, record: ClientRecord, before: int) -> None:
         presence, books = self._presence, self._books
@@ -391,6 +262,9 @@ class _Checking:
                 presence.interrupted(before, self._now)
             if self._restorer is not None:
                 self._restorer.messages(entry)
+        elif isinstance(record, BookSnapshot):
+            if books is not None:
+                books.restore(record)
         elif isinstance(record, Answer):
             if books is not None:
                 books.answer(record.channel, record.body)
@@ -400,17 +274,19 @@ class _Checking:
             self._event(record)
 
     def _state(self, record: ClientState) -> None:
+        if self._books is not None:
+            self._books.state(record)
         for connection in record.connections:
             self._presence.connected(connection.id)
         for channel in record.channels:
             self._known.add(channel.name)
             if channel.is_confirmed and channel.name not in self._presence:
                 self._presence.subscribed([channel.name], 0, self._now)
-            if self._books is not None:
-                self._books.options(channel.name, channel.options)
 
     def _event(self, record: Happened) -> None:
         presence, fields, on = self._presence, record.fields, record.connection_id
+        if self._books is not None:
+            self._books.happened(record)
         if record.name == "Connected":
             presence.connected(on)
         elif record.name == "Disconnected":
@@ -435,8 +311,7 @@ class _Checking:
             )
         )
         for channel, missed in lost.channels.items():
-            self._known.add(channel)
-            self._counts.setdefault(channel, _Counts()).gap("recorder", missed)
+            self._of(channel).gap("recorder", missed)
         if not lost.is_unknown:
             self._is_holed |= lost.frames > 0
         elif is_first:
@@ -444,27 +319,24 @@ class _Checking:
             self._holed |= self._earlier.channels
         else:
             self._is_holed = True
-            for channel in self._known:
-                self._counts.setdefault(channel, _Counts()).gap("recorder", None)
+            self._is_doubtful = True
+            self._settled.clear()
 
     # The result.
 
     def _channels(self) -> Iterator[ChannelReport]:
         for channel in sorted({*self._counts, *self._presence}):
-            counts = self._counts.get(channel) or _Counts()
+            counts = self._counts.get(channel) or ChannelCounts()
             presence = self._presence.of(channel)
             book = _book_report(None if self._books is None else self._books.get(channel))
-            missed, unknown = max(0, counts.missed.total()), counts.unknown.total()
+            missed, unknown = counts.missed, counts.unknown
             is_whole = not missed and not unknown and (book is None or not book.faults)
             yield ChannelReport(
                 channel,
                 counts.messages,
                 missed,
                 unknown,
-                {
-                    reason: GapCount(gaps, counts.missed[reason], counts.unknown[reason])
-                    for reason, gaps in sorted(counts.gaps.items())
-                },
+                counts.gaps,
                 counts.late,
                 counts.duplicates,
                 presence.longest / 1e9,
@@ -490,14 +362,8 @@ class _Checking:
                     unfinished.append(str(file.path))
                     # Its end is where its recorder is, or was killed.
                     of_file = [d for d in of_file if d.position + d.size < size]
-                elif not any(d.position + d.size == size for d in of_file):
-                    of_file.append(DamageReport(str(file.path), size, 0, "the file has no end"))
-            found += of_file
-        numbers = [(file.metadata.get("number", ""), file.path) for file in files]
-        for (last, _), (number_text, path) in pairwise(numbers):
-            if last.isdecimal() and number_text.isdecimal() and int(number_text) > int(last) + 1:
-                why = f"the files between {last} and {number_text} of the recording are missing"
-                found.append(DamageReport(str(path), 0, 0, why))
+            hole = self._recording.hole_after(number)
+            found += of_file if hole is None else [*of_file, _damage(hole)]
         return unfinished, found
 
 

@@ -8,6 +8,8 @@ written as ``%`` and two digits, which the readers of such folders undo.
 from __future__ import annotations
 
 import os
+import secrets
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -23,6 +25,7 @@ from wsclient.recording.restoring import Restorer
 from wsclient.recording.tablefiles import FileFormat, RowFile, file_of, safe_name, sync
 from wsclient.stream.envelope import Envelope
 from wsclient.stream.exact import Exact
+from wsclient.text import one_line, text_of
 
 __all__ = ["Exported", "export"]
 
@@ -33,6 +36,9 @@ WAITING = 200_000
 HEAVY = 512
 #: How many records are read between two calls of ``progress``.
 OFTEN = 2000
+#: How many reasons are told apart, and what stands for all others.
+REASONS = 10
+OTHERS = "other reasons"
 DAY = 86_400 * 10**9
 
 
@@ -41,14 +47,15 @@ class Exported:
     """What :func:`export` has written: the files, the rows of each table, the number of messages.
 
     ``unreadable`` is the number of messages whose payload the dialect cannot read: they are in the
-    table ``raw``, or, if that is not written, nowhere. ``damage`` is what could not be read of the
-    recordings.
+    table ``raw``, or, if that is not written, nowhere. ``reasons`` says why, with how many messages
+    each. ``damage`` is what could not be read of the recordings.
     """
 
     files: list[Path]
     rows: dict[str, int]
     messages: int
     unreadable: int
+    reasons: dict[str, int]
     damage: list[FileDamage]
 
 
@@ -108,7 +115,12 @@ def export(
         raise
     damage = [found for recording in recordings for found in recording.damage]
     return Exported(
-        written, exporting.rows, exporting.messages, exporting.unreadable, [*bad, *damage]
+        written,
+        exporting.rows,
+        exporting.messages,
+        exporting.unreadable,
+        dict(exporting.reasons),
+        [*bad, *damage],
     )
 
 
@@ -140,6 +152,7 @@ class _Exporting:
         self._has_raw = kind in (None, "raw")
         self.rows: dict[str, int] = {}
         self.messages = self.unreadable = 0
+        self.reasons: Counter[str] = Counter()
         self._venue = ""
         self._exact: Exact | None = None
         #: The messages of each channel so far.
@@ -164,14 +177,14 @@ class _Exporting:
             self._write("raw", message, [(self._line(message),)], len(message.raw))
             return
         number = self._numbers[message.channel] = self._numbers.get(message.channel, 0) + 1
-        has_view = is_unreadable = False
+        has_view, why = False, ""
         for name in self._views:
             rows = None
             try:
                 gap = self._gap(name, message)
                 rows = rows_of(name, self._venue, message, number, gap, self._data)
-            except InvalidMessage:
-                is_unreadable = True
+            except InvalidMessage as error:
+                why = why or one_line(text_of(error))
             if rows is None:
                 rows = self._rows_of_gap(name, message, number)
             else:
@@ -180,7 +193,9 @@ class _Exporting:
                 self._waiting.pop((name, message.channel), None)
                 self._has_rows.add((name, message.channel))
                 self._write(name, message, rows)
-        self.unreadable += is_unreadable
+        if why:
+            self.unreadable += 1
+            self.reasons[why if why in self.reasons or len(self.reasons) < REASONS else OTHERS] += 1
         if self._has_raw and not has_view:
             rows = rows_of("raw", self._venue, message, number, message.gap, self._data)
             self._write("raw", message, rows or [], len(message.raw))
@@ -241,6 +256,8 @@ class _TableFiles:
         self._form: FileFormat = form
         self._is_text = is_text
         self._is_forced = is_forced
+        #: No other export has the same.
+        self._token = secrets.token_hex(4)
         self._session = self._venue = ""
         self._open: dict[tuple[TableName, str, int], _HeldRows] = {}
         self._waiting = 0
@@ -312,8 +329,7 @@ class _TableFiles:
         if before and not self._is_forced:
             raise FileExistsError(f"{min(before)} exists already")
         self._replaced |= before
-        part = self._parts[path] = path.with_name(f"{path.name}.{os.getpid()}.part")
-        part.unlink(missing_ok=True)
+        part = self._parts[path] = path.with_name(f"{path.name}.{self._token}.part")
         return file_of(self._form, part, TABLES[name].columns, is_text=self._is_text)
 
     def _name_of(self, channel: str) -> str:
@@ -340,6 +356,9 @@ class _TableFiles:
         self._close()
         for part in self._parts.values():
             sync(part)
+        for path in self._parts if not self._is_forced else ():
+            if path.exists():  # another export was faster
+                raise FileExistsError(f"{path} exists already")
         for path in self._replaced - self._parts.keys():
             path.unlink(missing_ok=True)
         for path, part in self._parts.items():

@@ -83,6 +83,22 @@ class Recording:
         found = [FileDamage(f.path, damage) for f in self.files for damage in f.damage]
         return [*found, *self.unreadable]
 
+    def hole_after(self, number: int) -> FileDamage | None:
+        """Return what is missing behind a file, given its number in :attr:`files`."""
+        file, following = self.files[number], self.files[number + 1 : number + 2]
+        size = file.path.stat().st_size
+        is_written = file.path.name.endswith(PART) and not following
+        if not file.is_finished and not is_written:
+            if any(d.position + d.size == size for d in file.damage):
+                return None  # it says so
+            return FileDamage(file.path, Damage(size, 0, "the file has no end"))
+        last = file.metadata.get("number", "")
+        after = following[0].metadata.get("number", "") if following else ""
+        if last.isdecimal() and after.isdecimal() and int(after) > int(last) + 1:
+            why = f"the files between {last} and {after} of the recording are missing"
+            return FileDamage(following[0].path, Damage(0, 0, why))
+        return None
+
     def read(
         self,
         start: int | None = None,

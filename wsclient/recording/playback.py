@@ -79,7 +79,10 @@ class Tape:
             if 0 <= self._file < len(files) and self._known is not None:
                 self._note(files[self._file], END)
                 self._known = -1
+                hole = self.recording.hole_after(self._file)
+                self.harm += [] if hole is None else [hole]
             if self._file + 1 >= len(files):
+                self._file = len(files)
                 return None
             self._file += 1
             self._chunks = files[self._file].between(self._low, self._high)
