@@ -12,11 +12,11 @@ __all__ = ["ChannelCounts", "ClockSteps"]
 #: How many gaps of a channel late messages may fill.
 OPEN_GAPS = 1000
 #: A step of the wall clock against the monotonic clock that is reported (ns).
-CLOCK_STEP = 40_000_000
+CLOCK_STEP = 30_000_000
 #: Two frames that tell of the same step agree by this (ns).
 AGREEMENT = 10_000_000
-#: How fast one clock may run against the other, which is no step.
-DRIFT = 0.001
+#: How fast one clock may run against the other, which is no step: as NTP slews it at most.
+DRIFT = 0.0005
 
 
 class _OpenGap:
@@ -105,7 +105,8 @@ class ClockSteps:
     """Finds the steps of the wall clock against the monotonic clock.
 
     The difference of the two is compared with a baseline, which follows a slow drift. What one
-    frame alone tells is no step: the process may have been interrupted between its two times.
+    frame alone tells is no step: the process may have been interrupted between its two times. So
+    the baseline begins with the first two that agree.
     """
 
     def __init__(self) -> None:
@@ -120,14 +121,18 @@ class ClockSteps:
     def frame(self, time: int, at: int) -> None:
         """Take in the times of the next frame: since the epoch, and by the monotonic clock (ns)."""
         offset = time - at
-        if self._baseline is None:
-            self._baseline, self._at = offset, at
-        elif at != self._at:
+        if at != self._at or self._doubtful is self._baseline is None:
             drift = DRIFT * max(0, at - self._at)
             self._at = at
+            if self._baseline is None:
+                if self._doubtful is None or abs(offset - self._doubtful) > AGREEMENT + drift:
+                    self._doubtful = offset
+                else:
+                    self._baseline, self._doubtful = offset, None
+                return
             step = offset - self._baseline
             if abs(step) <= CLOCK_STEP + drift:
-                self._baseline += round(max(-drift, min(drift, step)))
+                self._baseline += round(max(-2 * drift, min(2 * drift, step)))  # it may lag behind
                 self._doubtful = None
             elif self._doubtful is not None and abs(offset - self._doubtful) <= AGREEMENT + drift:
                 self.count += 1

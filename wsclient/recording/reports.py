@@ -105,7 +105,7 @@ class RecordingReport:
 
     ``start`` and ``end`` are the times of its first and last record (ns since the epoch).
     ``unfinished`` are the files that are being written, or were when their recorder was killed.
-    ``clock_steps`` is how often the wall clock stepped by more than 40 ms against the monotonic
+    ``clock_steps`` is how often the wall clock stepped by more than 30 ms against the monotonic
     clock, ``largest_step`` the largest step (s, negative backwards). ``unchecked`` says why its
     order books could not be checked, empty if they were.
     """
