@@ -289,7 +289,7 @@ class ReplayCore(Core):
         limit = NEVER if timeout is None else self.replayed.time + round(timeout * 1e9)
         is_poll = timeout == 0 and self.speed is None
         while not is_done():
-            if not self.advance(NEVER if is_poll else limit):
+            if not self.advance(NEVER if is_poll else limit, is_done):
                 raise WaitTimeout("no message within the timeout, in recorded time")
             is_poll = False
         if self.speed is not None:  # what is due has come, however slow this consumer is
@@ -329,10 +329,11 @@ class ReplayCore(Core):
             self._select()
             self.appliers[channel] = apply
 
-    def advance(self, limit: float = NEVER) -> bool:
+    def advance(self, limit: float = NEVER, is_done: Callable[[], bool] = lambda: False) -> bool:
         """Play the next record, if its time is not after ``limit`` (ns since the epoch).
 
-        Returns False if it is; then the time is ``limit``. Raises RecordingEnded and ClientClosed.
+        Returns False if it is; then the time is ``limit``. Plays nothing if ``is_done()``: another
+        thread may have played meanwhile. Raises RecordingEnded and ClientClosed.
         """
         if not self.posts.are_done():
             self.posts.drain()
@@ -341,6 +342,8 @@ class ReplayCore(Core):
             with self.lock:
                 if self.supervisor.life.is_over:
                     raise ClientClosed("the client is closed")
+                if is_done():
+                    return True
                 found = self._take(me, limit, patience)
                 if not isinstance(found, float):
                     break
@@ -397,6 +400,8 @@ class ReplayCore(Core):
                     return False
                 if queue.consumer != get_ident():
                     return False  # the careful path notes who reads the queue
+                if queue:
+                    return False  # another thread has put in what comes first
                 playback = core.playback
                 tape = playback.tape
                 if tape is None or tape.harm or not is_done():
@@ -438,7 +443,7 @@ class ReplayCore(Core):
                 if at > clock.at:
                     clock.at = at
                 clock.time = log_time
-                lane.last = published
+                lane.last = lane.received_at[name] = published
                 channel.replay(message)
                 core.rates.counted_at = now
                 counters = core.supervisor.counters

@@ -39,7 +39,7 @@ class Restorer:
         self.decoder = Inbound(self.dialect, decimal=decimal) if decoder is None else decoder
         self.lost = LostGaps()
         #: When the last message of each channel was received.
-        self._received_at: dict[str, int] = {}
+        self.received_at: dict[str, int] = {}
 
     def read(
         self,
@@ -91,10 +91,11 @@ class Restorer:
                 continue
             lost = self.lost.take(name) if self.lost.is_any else None
             if lost is not None:
+                lost = lost._replace(since=self.received_at.get(name, lost.since))
                 message.gap = lost.merge(message.gap)
             message.arrival = arrival
-            message.previous_at = self._received_at.get(name)
-            self._received_at[name] = time
+            message.previous_at = self.received_at.get(name)
+            self.received_at[name] = time
             found.append(message)
         return found
 
