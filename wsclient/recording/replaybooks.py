@@ -30,7 +30,8 @@ from wsclient.recording.records import (
     Happened,
     Lost,
 )
-from wsclient.recording.replaycore import Lane, ReplayCore, recorded
+from wsclient.recording.replaycore import ReplayCore
+from wsclient.recording.replaylanes import Lane, recorded
 from wsclient.runtime.checks import check_venue_options, forbid_worker_threads
 from wsclient.stream.codec import decoder
 from wsclient.text import one_line, text_of

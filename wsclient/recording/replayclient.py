@@ -22,7 +22,8 @@ from wsclient.options import Options, Overflow
 from wsclient.recording.folder import FileDamage, Recording, recordings_of
 from wsclient.recording.playback import Tape
 from wsclient.recording.replaybooks import ReplayBooks
-from wsclient.recording.replaycore import Lane, ReplayCore
+from wsclient.recording.replaycore import ReplayCore
+from wsclient.recording.replaylanes import Lane
 from wsclient.telemetry.stats import ConnectionInfo, ConnectionInfos, Stats
 from wsclient.threads.logs import ClientLog
 

@@ -14,11 +14,11 @@ from __future__ import annotations
 import random
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from logging import WARNING
 from threading import get_ident
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from wsclient.dialect.base import Dialect
 from wsclient.errors import ClientClosed, RecordingEnded, WaitTimeout
@@ -27,33 +27,31 @@ from wsclient.messages import Arrival, LinkedMessage, Message
 from wsclient.options import Options
 from wsclient.recording.container import Damage
 from wsclient.recording.folder import FileDamage
-from wsclient.recording.playback import Playback, Tape, before
+from wsclient.recording.playback import Playback, Tape
 from wsclient.recording.records import (
     ClientRecord,
     ClientState,
     Frame,
     Happened,
     Lost,
-    Record,
     decode,
     decode_frame,
 )
 from wsclient.recording.replaycalls import ReplayCallbacks, ReplayCalls
-from wsclient.recording.replayevents import ReplayedConnections, notice_of
-from wsclient.recording.restoring import Restorer
+from wsclient.recording.replayevents import notice_of
+from wsclient.recording.replaylanes import Lane, NoSources, ReplaySupervisor
 from wsclient.runtime.core import Core
 from wsclient.runtime.fifo import FifoQueue
 from wsclient.runtime.queues import MessageQueue
 from wsclient.sansio.actions import Notify
 from wsclient.sansio.life import State
-from wsclient.sansio.supervisor import Supervisor
 from wsclient.stream.channel import LATE_OR_DUPLICATE, Channel
 from wsclient.stream.declared import Types
 from wsclient.threads.logs import ClientLog
 from wsclient.threads.waiting import Deadline
 from wsclient.threads.waitlist import WaitList, new_signal, pause
 
-__all__ = ["Lane", "ReplayCore", "recorded"]
+__all__ = ["ReplayCore"]
 
 #: How long (s) a thread that would play waits for another one that has to come first: one that
 #: calls a function, or that does not take what its full queue holds. Then it goes on.
@@ -64,99 +62,6 @@ LOOK_EVERY = 0.002
 NEVER = float("inf")
 #: The states of a client that plays, that of the furthest recording first.
 FURTHEST = (State.OPEN, State.AUTHENTICATING, State.CONNECTING, State.BACKING_OFF)
-
-
-class ReplayClock:
-    """The clock of the recordings: the times of the last record played.
-
-    ``at`` is by the monotonic clock of the first recording, ``time`` since the epoch (ns).
-    """
-
-    def __init__(self) -> None:
-        self.at = self.time = 0
-
-    def monotonic(self) -> float:
-        return self.at / 1e9
-
-    def time_ns(self) -> int:
-        return self.time
-
-    def wait_until(self, time: int) -> None:
-        """Let time pass until ``time`` (ns since the epoch)."""
-        if time > self.time:
-            self.at += time - self.time
-            self.time = time
-
-
-class _NoSources:
-    """The sources of a client that has none."""
-
-    def __init__(self) -> None:
-        self.clock = ReplayClock()
-
-    def mask(self, words: str) -> str:
-        return words
-
-    def make(self, *_: object) -> Any:
-        raise AssertionError("a client that plays recordings opens no connection")
-
-
-class ReplaySupervisor(Supervisor):
-    """Holds the channels and the counters of a client; its state is the recorded one."""
-
-    __slots__ = ("recorded",)
-
-    recorded: State
-
-    @property
-    def state(self) -> State:
-        return self.recorded if self.life.is_running else super().state
-
-
-def recorded(kind: str, data: bytes) -> Record | None:
-    """Return a record, None if it cannot be read."""
-    try:
-        return decode(kind, data)
-    except ValueError:
-        return None
-
-
-class Lane(Restorer):
-    """One recording of a playback: its tape, its messages and its connections."""
-
-    def __init__(self, tape: Tape, dialect: Dialect, names: Iterable[str], *, decimal: bool):
-        recording = tape.recording
-        super().__init__(recording, dialect, decimal=decimal)
-        self.tape = tape
-        self.decimal = decimal
-        #: Sessions of one client have the same.
-        self.client = recording.venue, recording.name
-        self.channels = dict.fromkeys(names)
-        self.connections = ReplayedConnections()
-        #: What is added to the recording's monotonic times (ns), so that all recordings have one
-        #: clock; None before the first record.
-        self.shift: int | None = None
-        #: The time (ns since the epoch) of the last record.
-        self.last: int | None = None
-
-    def look_back(self) -> None:
-        """Take in what is known of the connections before the first record."""
-        happened: list[Happened] = []
-        for _, kind, _, stored in before(self.tape.recording, self.tape.place):
-            record = recorded(kind, stored[3]) if kind == "client" else None
-            if isinstance(record, Happened):
-                happened.append(record)
-            elif isinstance(record, ClientState):
-                self.connections.restart(record, record.at / 1e9)
-                break
-        for event in reversed(happened):
-            self.connections.happened(event, event.at / 1e9)
-
-    def again(self, channel: str) -> Lane:
-        """Return a lane for a second pass over the records of a channel."""
-        twin = Lane(self.tape, self.dialect, (channel,), decimal=self.decimal)
-        twin.connections.origins = self.connections.origins
-        return twin
 
 
 class _Taken(NamedTuple):
@@ -208,7 +113,7 @@ class ReplayCore(Core):
         *,
         is_selective: bool,
     ) -> None:
-        sources = _NoSources()
+        sources = NoSources()
         self.replayed = sources.clock
         super().__init__(sources, options, dialect, log)
         self.lanes = {lane.tape: lane for lane in lanes}
