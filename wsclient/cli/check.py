@@ -149,7 +149,8 @@ def _remarks(recording: RecordingReport) -> Iterator[str]:
             if count.missed or count.unknown:  # late messages have not filled it
                 yield f"{name}: {_gaps(count)} ({reason})"
         for why, times in (channel.book.faults if channel.book else {}).items():
-            yield f"{name}: order book out of sync {times:,} times: {printable(why)}"
+            often = f"{times:,} time{'s'[: times != 1]}"
+            yield f"{name}: order book out of sync {often}: {printable(why)}"
     for loss in recording.losses:
         number = "an unknown number of" if loss.is_unknown else f"{loss.messages:,}"
         since = "" if loss.since is None else f" from {_utc(loss.since)}"
