@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from support.madefiles import MadeRecording
+from support.madefiles import BEGIN, MadeRecording
 from wsclient.errors import ConfigurationError
 from wsclient.messages import Gap, LinkedMessage, Message
 from wsclient.recording.folder import Recording, recordings_of
@@ -84,7 +84,7 @@ def test_what_the_recorder_lost_is_a_gap_of_the_next_message(tmp_path: Path) -> 
         made.frame(data("a", 8), gap=Gap("sequence", 3, 7))
         made.frame(data("a", 9))
     gaps = [message.gap for message in restored(of(tmp_path))]
-    assert gaps == [None, None, Gap("sequence", 6, 5), None]
+    assert gaps == [None, None, Gap("sequence", 6, BEGIN), None]
 
 
 def test_an_unknown_loss_is_a_gap_of_every_channel(tmp_path: Path) -> None:
@@ -94,8 +94,9 @@ def test_an_unknown_loss_is_a_gap_of_every_channel(tmp_path: Path) -> None:
         for sequence in (2, 3):
             made.frame(data("a", sequence))
             made.frame(data("b", sequence))
-    gap = Gap("recorder", None, 5)
-    assert [m.gap for m in restored(of(tmp_path))] == [None, gap, gap, None, None]
+    # Since its last message, or since the last record where that is not known.
+    of_a, of_b = Gap("recorder", None, BEGIN), Gap("recorder", None, 5)
+    assert [m.gap for m in restored(of(tmp_path))] == [None, of_a, of_b, None, None]
 
 
 def test_an_unknown_dialect_is_an_error_that_names_it(tmp_path: Path) -> None:
