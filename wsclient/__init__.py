@@ -123,7 +123,8 @@ if TYPE_CHECKING:
     from wsclient.orderbook import OrderBook
     from wsclient.reader import Reader
     from wsclient.recording.recorder import Recorder as Recorder
-    from wsclient.recording.replayclient import RecordedClient, open_recording
+    from wsclient.recording.replayclient import RecordedClient as RecordedClient
+    from wsclient.recording.replayclient import open_recording as open_recording
     from wsclient.runtime.eventstream import EventStream
     from wsclient.sansio.life import State
     from wsclient.stream.envelope import Envelope as Envelope
@@ -166,7 +167,6 @@ __all__ = [
     "QueueOverflow",
     "Reader",
     "ReconnectError",
-    "RecordedClient",
     "RecordingEnded",
     "ReentrantCall",
     "RequestRejected",
@@ -188,7 +188,6 @@ __all__ = [
     "connect",
     "diagnose",
     "events",
-    "open_recording",
 ]
 
 #: The names of each module below this package; a test compares them with the imports above.

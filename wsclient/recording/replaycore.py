@@ -40,6 +40,7 @@ from wsclient.recording.records import (
 from wsclient.recording.replaycalls import ReplayCallbacks, ReplayCalls
 from wsclient.recording.replayevents import notice_of
 from wsclient.recording.replaylanes import Lane, NoSources, ReplaySupervisor
+from wsclient.recording.shield import Shield
 from wsclient.runtime.core import Core
 from wsclient.runtime.fifo import FifoQueue
 from wsclient.runtime.queues import MessageQueue
@@ -244,27 +245,26 @@ class ReplayCore(Core):
             self.posts.drain()
         me, patience = get_ident(), _Patience()
         while True:
-            with self.lock:
-                if self.supervisor.life.is_over:
-                    raise ClientClosed("the client is closed")
-                if is_done():
-                    return True
-                found = self._take(me, limit, patience)
+            with Shield() as shield:
+                with self.lock:
+                    if self.supervisor.life.is_over:
+                        raise ClientClosed("the client is closed")
+                    if is_done():
+                        return True
+                    found = self._take(me, limit, patience)
+                    if isinstance(found, float):
+                        signal = new_signal()
+                        self._waiting.append(signal)
+                if isinstance(found, _Taken):
+                    self._finish(found, shield)
                 if not isinstance(found, float):
-                    break
-                signal = new_signal()
-                self._waiting.append(signal)
+                    return found is not None
             try:
                 pause(signal, found)
             finally:
                 self._waiting.discard(signal)
-        if found is None:
-            return False
-        if isinstance(found, _Taken):
-            self._finish(found)
-        return True
 
-    def _finish(self, step: _Taken) -> None:
+    def _finish(self, step: _Taken, shield: Shield) -> None:
         """Do what is to be done with a record without the lock."""
         try:
             if step.record is not None:
@@ -281,7 +281,8 @@ class ReplayCore(Core):
             if not self.posts.are_done():
                 self.posts.drain()
             if step.has_turn:
-                self.callbacks.run()
+                with shield.lifted():
+                    self.callbacks.run()
         finally:
             if step.has_turn:
                 with self.lock:
@@ -344,20 +345,27 @@ class ReplayCore(Core):
                         name, part.type, sequence, part.item, raw, None, before, arrival,
                         follows=part.follows, is_counted=part.is_counted,
                     )  # fmt: skip
+                connection = lane.connections.opened.get(frame.connection_id)
+                counters, size = core.supervisor.counters, len(raw)
+                received_at = lane.received_at
+                # From here on no function is called before give(), so no interrupt comes between.
                 tape.index = index + 1
                 if at > clock.at:
                     clock.at = at
                 clock.time = log_time
-                lane.last = lane.received_at[name] = published
-                channel.replay(message)
+                lane.last = received_at[name] = published
+                channel.counted += 1
+                if sequence is not None:
+                    channel._last = sequence  # as Channel.replay() does
+                channel.last_received_at = published
+                channel.latest = message
                 core.rates.counted_at = now
-                counters = core.supervisor.counters
                 counters.frames += 1
                 counters.messages += 1
-                counters.bytes += len(raw)
-                if (connection := lane.connections.opened.get(frame.connection_id)) is not None:
+                counters.bytes += size
+                if connection is not None:
                     connection.messages += 1
-                    connection.bytes += len(raw)
+                    connection.bytes += size
                 give(message)
                 return True
 
