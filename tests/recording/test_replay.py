@@ -345,6 +345,45 @@ def test_a_speed_paces_it_and_close_wakes_it(tmp_path: Path) -> None:
     assert len(woken) == 1
 
 
+def kraken_book(kind: str, bid: float, ask: float) -> dict[str, Any]:
+    sides = {"bids": [{"price": bid, "qty": 1.0}], "asks": [{"price": ask, "qty": 1.0}]}
+    return {"channel": "book", "type": kind, "data": [{"symbol": "BTC/USD", **sides}]}
+
+
+def test_a_book_in_a_later_run_is_caught_up_from_that_run(tmp_path: Path) -> None:
+    for number, begin in enumerate((BEGIN, BEGIN + 60 * SECOND)):
+        with MadeRecording(tmp_path, "kraken", session=f"s{number}", begin=begin) as made:
+            made.note(Lost(at=0, why="no recorder ran", is_unknown=True))
+            base = 100.0 - 50 * number
+            made.frame(kraken_book("snapshot", base, base + 1))
+            for step in range(1, 5):
+                made.frame(kraken_book("update", base - step, base + 1 + step))
+    client = wsclient.open_recording(tmp_path).between(BEGIN + 60 * SECOND + 4 * made.step)
+    book = client.order_book("BTC/USD", verify_checksum=False)
+    for _ in client:
+        pass
+    assert (book.best_bid, book.best_ask) == ((50, 1), (51, 1))
+    assert [str(level.price) for level in book.bids()] == ["50.0", "49.0", "48.0", "47.0", "46.0"]
+
+
+def test_a_book_is_the_same_wherever_the_playback_begins(tmp_path: Path) -> None:
+    with MadeRecording(tmp_path, "kraken", chunk_size=700) as made:
+        for step in range(24):
+            kind = "update" if step % 9 else "snapshot"
+            made.frame(kraken_book(kind, 100.0 - step, 101.0 + step))
+
+    def books(client: wsclient.RecordedClient) -> dict[int, Any]:
+        book = client.order_book("BTC/USD", verify_checksum=False)
+        client.subscribe("book:BTC/USD")
+        return {m.received_at: (book.bids(), book.asks()) for m in client}
+
+    whole = books(wsclient.open_recording(tmp_path))
+    for step in range(1, 24):
+        start = BEGIN + step * made.step
+        found = books(wsclient.open_recording(tmp_path).between(start))
+        assert found == {at: what for at, what in whole.items() if at >= start}
+
+
 #: What a made recording holds: a message of a channel with a gap or not, a loss, or a new file.
 STEPS = st.lists(
     st.one_of(

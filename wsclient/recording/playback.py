@@ -56,6 +56,8 @@ class Tape:
         self._file = -1
         self._chunks: Iterator[Chunk] = iter(())
         self._position = 0
+        #: How many records of the present chunk stand before ``records``.
+        self._skipped = 0
         #: Up to where (bytes) the damage of the file is known; None before the first chunk.
         self._known: int | None = None if start is not None else -1
 
@@ -63,12 +65,13 @@ class Tape:
         """Go to the next chunk that has records. Return False if there is none."""
         while (chunk := self._next_chunk()) is not None:
             file = self.recording.files[self._file]
-            records = self._cut(chunk, file.records(chunk))
+            records, skipped = self._cut(file.records(chunk))
             self._note(file, chunk.position)
             if records:
                 self.topics = file.topics_of(self._channels)
                 self.known_topics = {}
                 self.records, self.index, self._position = records, 0, chunk.position
+                self._skipped = skipped
                 return True
         self.records, self.index, self._position = (), 0, END
         return False
@@ -88,17 +91,21 @@ class Tape:
             self._chunks = files[self._file].between(self._low, self._high)
         return chunk
 
-    def _cut(self, chunk: Chunk, records: list[StoredRecord]) -> list[StoredRecord]:
-        """Return those of a chunk's records that are wanted, with times that never step back."""
+    def _cut(self, records: list[StoredRecord]) -> tuple[list[StoredRecord], int]:
+        """Return those of a chunk's records that are wanted, with times that never step back.
+
+        Returns also how many stand before them in the chunk.
+        """
         last, low, high = self._last, self._low, self._high
         if not records:
-            return records
+            return records, 0
         if records[0][1] < last:
             records = [(n, max(at, last), published, data) for n, at, published, data in records]
         self._last = records[-1][1]
         if records[0][1] < low or self._last >= high:
-            return [record for record in records if low <= record[1] < high]
-        return records
+            skipped = sum(record[1] < low for record in records)
+            return [record for record in records[skipped:] if record[1] < high], skipped
+        return records, 0
 
     def _note(self, file: FileReader, until: int) -> None:
         """Add the damage of a file up to a position (bytes) to :attr:`harm`, once."""
@@ -118,7 +125,7 @@ class Tape:
     @property
     def place(self) -> Place:
         """The place of the next record."""
-        return self._file, self._position, self.index
+        return self._file, self._position, self._skipped + self.index
 
 
 def before(recording: Recording, place: Place) -> Iterator[tuple[Place, str, str, StoredRecord]]:

@@ -56,11 +56,11 @@ class ReplayFeed:
         self._core = core
         self.channel = channel
         self._lanes = list(lanes)
-        #: The recording whose messages are applied.
-        self.lane = lanes[0]
-        for lane in lanes:
-            if lane.shift is not None:
-                self.lane = lane
+        begun = [lane for lane in lanes if lane.shift is not None]
+        to_come = [lane for lane in lanes if lane.tape.records]
+        #: The recording whose messages are applied: the last one that has begun, else the first
+        #: that has any record to come.
+        self.lane = [lanes[0], *to_come[:1], *begun][-1]
         #: The last messages since the last state record.
         self._recent: deque[Message] = deque(maxlen=RECENT)
         #: How often the channel was confirmed, and that number at the last snapshot by REST.
