@@ -13,6 +13,7 @@ import os
 import sys
 import textwrap
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any
 
 import wsclient
@@ -112,42 +113,10 @@ def _run(argv: Sequence[str] | None) -> int:
         args = make_parser().parse_args(argv)
     except SystemExit as end:  # help, version, usage errors
         return int(end.code or 0)
-    if args.command == "tail":
-        from wsclient.cli import tail
-
-        return tail.run(args)
-    if args.command == "doctor":
-        from wsclient.cli import doctor
-
-        return doctor.run(args)
-    if args.command == "manual":
-        from wsclient.cli import manual
-
-        return manual.run(args)
-    if args.command == "record":
-        from wsclient.cli import record
-
-        return record.run(args)
-    if args.command == "check":
-        from wsclient.cli import check
-
-        return check.run(args)
-    if args.command == "export":
-        from wsclient.cli import export
-
-        return export.run(args)
-    if args.command == "convert":
-        from wsclient.cli import convert
-
-        return convert.run(args)
     try:
-        if args.command == "serve":
-            from wsclient.cli import serve
-
-            return serve.run(args)
-        from wsclient.cli import demo
-
-        return demo.run(args)
+        command = import_module(f"wsclient.cli.{args.command}")  # only the one that is needed
+        code: int = command.run(args)
+        return code
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
         if missing not in _EXTRA:
