@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from wsclient.books.feeds import BookFeed
     from wsclient.books.registry import BookRegistry
 
-__all__ = ["ClientBooks", "OrderBook"]
+__all__ = ["ClientBooks", "OrderBook", "check_book", "check_same"]
 
 
 class OrderBook:
@@ -247,6 +247,27 @@ def _levels(side: Side, depth: int | None) -> list[Level]:
     return [Level(*level) for level in islice(side, depth)]
 
 
+def check_book(
+    symbol: str, verify_checksum: bool, timeout: float | None, options: Mapping[str, Any]
+) -> None:
+    """Raise ConfigurationError for arguments of ``order_book()`` that cannot work."""
+    check_timeout(timeout)
+    if not isinstance(symbol, str) or not isinstance(verify_checksum, bool):
+        raise ConfigurationError(
+            "an order book's symbol must be text, and verify_checksum True or False"
+        )
+    check_venue_options(options)
+
+
+def check_same(book: LiveBook, symbol: str, verify_checksum: bool) -> None:
+    """Raise ConfigurationError if a symbol's book does not verify what a caller asks for."""
+    if book.verify_checksum != verify_checksum:
+        raise ConfigurationError(
+            f"the order book of {symbol!r} already exists with verify_checksum="
+            f"{book.verify_checksum}; close it first, or pass the same value"
+        )
+
+
 class ClientBooks:
     """The order books of one client. It does not hold the client: each book in use does."""
 
@@ -266,18 +287,13 @@ class ClientBooks:
         options: Mapping[str, Any],
     ) -> OrderBook:
         """Return the order book of ``symbol``: see :meth:`WebSocketClient.order_book`."""
-        check_timeout(timeout)
-        if not isinstance(symbol, str) or not isinstance(verify_checksum, bool):
-            raise ConfigurationError(
-                "an order book's symbol must be text, and verify_checksum True or False"
-            )
+        check_book(symbol, verify_checksum, timeout, options)
         core = self._core
         if core.options.overflow == "conflate":
             raise ConfigurationError(
                 'an order book needs every message, but overflow="conflate" keeps only the newest; '
                 "choose another overflow policy"
             )
-        check_venue_options(options)
         core.check_call()  # before the dialect is called
         forbid_worker_threads()
         registry, deadline = self.registry, Deadline(timeout)
@@ -287,11 +303,7 @@ class ClientBooks:
         call = object()
         try:
             feed = core.call(partial(registry.find, feed, live, call))
-            if feed.book.verify_checksum != verify_checksum:
-                raise ConfigurationError(
-                    f"the order book of {symbol!r} already exists with verify_checksum="
-                    f"{feed.book.verify_checksum}; close it first, or pass the same value"
-                )
+            check_same(feed.book, symbol, verify_checksum)
             feed.check()
             left = None if timeout is None else deadline.remaining()
             core.calls.subscribe_and_wait((channel,), feed.queue, left, options)

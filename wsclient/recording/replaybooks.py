@@ -14,12 +14,11 @@ from functools import partial
 from typing import Any
 
 from wsclient.books.keeper import RESUBSCRIBED, LiveBook, format_of
-from wsclient.checks import check_timeout
 from wsclient.dialect.base import Dialect
-from wsclient.errors import ConfigurationError, NotSupported, RecordingEnded
+from wsclient.errors import NotSupported, RecordingEnded
 from wsclient.events import BookOutOfSync, BookRefreshed, DialectFailed, SnapshotFailed
 from wsclient.messages import Message
-from wsclient.orderbook import ClientBooks, OrderBook
+from wsclient.orderbook import ClientBooks, OrderBook, check_book, check_same
 from wsclient.recording.playback import before, from_to
 from wsclient.recording.records import (
     Answer,
@@ -32,7 +31,7 @@ from wsclient.recording.records import (
 )
 from wsclient.recording.replaycore import ReplayCore
 from wsclient.recording.replaylanes import Lane, recorded
-from wsclient.runtime.checks import check_venue_options, forbid_worker_threads
+from wsclient.runtime.checks import forbid_worker_threads
 from wsclient.stream.codec import decoder
 from wsclient.text import one_line, text_of
 
@@ -279,12 +278,7 @@ class ReplayBooks(ClientBooks):
         options: Mapping[str, Any],
     ) -> OrderBook:
         """Return the order book of ``symbol``: see :meth:`WebSocketClient.order_book`."""
-        check_timeout(timeout)
-        if not isinstance(symbol, str) or not isinstance(verify_checksum, bool):
-            raise ConfigurationError(
-                "an order book's symbol must be text, and verify_checksum True or False"
-            )
-        check_venue_options(options)
+        check_book(symbol, verify_checksum, timeout, options)
         core = self._core
         core.check_call()
         forbid_worker_threads()
@@ -298,11 +292,7 @@ class ReplayBooks(ClientBooks):
                 lanes[0].dialect, channel, verify_checksum, options, feed, core.locks, core.mask
             )
             core.exclusively(partial(self._begin, feed))
-        elif feed.book.verify_checksum != verify_checksum:
-            raise ConfigurationError(
-                f"the order book of {symbol!r} already exists with verify_checksum="
-                f"{feed.book.verify_checksum}; close it first, or pass the same value"
-            )
+        check_same(feed.book, symbol, verify_checksum)
         book = feed.book
         try:
             core.play_until(lambda: book.is_lost or _is_synced(book), timeout)
