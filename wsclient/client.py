@@ -441,9 +441,10 @@ class WebSocketClient(_Observable, _Sender, _Receiver):
         cannot work, and if the client is being recorded already; OSError if the folder or a file
         cannot be made; ClientClosed after ``close()``.
         """
-        from wsclient.recording.recorder import new_recorder  # above; the only such import
+        # From a layer above: the only such import.
+        from wsclient.recording.recorder import Recorder, new_recorder
 
-        recorder = new_recorder(
+        thread = new_recorder(
             self._core,
             folder,
             buffer_bytes=buffer_bytes,
@@ -455,9 +456,10 @@ class WebSocketClient(_Observable, _Sender, _Receiver):
             level=level,
         )
         try:
-            return recorder.begin()
+            thread.begin()
+            return Recorder(thread)
         except BaseException:  # also an interrupt just before it returns: nobody would have it
-            recorder.cancel()
+            thread.cancel()
             raise
 
     def __repr__(self) -> str:
