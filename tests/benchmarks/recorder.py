@@ -39,8 +39,7 @@ KINDS = [
     "generic ticker", "binance bookTicker", "binance depth", "kraken book", "okx tickers",
     "okx books", "kraken trade, 3 rows",
 ]  # fmt: skip
-#: Of frames: so many before the measurement, so many slices with so many each, and so many taken at
-#: once.
+#: Numbers of frames: before the measurement, of slices, in a slice, and taken at once.
 CHANNELS, WARM_UP, SLICES, SLICE, EACH = 10, 20_000, 40, 5_000, 500
 #: The slices whose messages are written.
 WRITTEN = 10

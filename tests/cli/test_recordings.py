@@ -44,7 +44,7 @@ def test_check_of_a_whole_recording(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert err == ""
 
 
-def test_check_of_a_recording_with_holes(
+def test_check_of_a_recording_that_misses_messages(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made(tmp_path, Gap("sequence", 2, 1), "\x1b[2Ja")
@@ -52,7 +52,7 @@ def test_check_of_a_recording_with_holes(
     out, _ = capsys.readouterr()
     assert "\x1b" not in out
     assert "  \\x1b[2Ja: 2 missed in 1 gap (sequence)" in out.splitlines()
-    assert out.splitlines()[-1] == "HOLES: 2 messages."
+    assert out.splitlines()[-1] == "INCOMPLETE: 2 messages."
 
 
 def test_check_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -109,7 +109,7 @@ def test_a_check_finds_the_gaps_of_the_run(tmp_path: Path, kind: str, times: int
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
 @each_size("starts", short=[3], full=[30], timeout=900)
-def test_a_check_finds_the_holes_between_killed_recorders(tmp_path: Path, starts: int) -> None:
+def test_a_check_finds_the_gaps_between_killed_recorders(tmp_path: Path, starts: int) -> None:
     print(f"seed {SEED}")
     chance = random.Random(SEED)
     dropped = 0

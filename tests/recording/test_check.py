@@ -18,7 +18,7 @@ from wsclient.dialects.kraken import KrakenBook
 from wsclient.errors import ConfigurationError
 from wsclient.messages import Gap
 from wsclient.recording.check import check
-from wsclient.recording.holes import ChannelCounts, ClockSteps
+from wsclient.recording.counting import ChannelCounts, ClockSteps
 from wsclient.recording.records import (
     Answer,
     BookSnapshot,
@@ -50,7 +50,7 @@ def event(name: str, on: int = 1, **fields: Any) -> Happened:
     return Happened(at=0, name=name, fields=fields, connection_id=on)
 
 
-def test_a_whole_recording_has_no_holes(tmp_path: Path) -> None:
+def test_a_whole_recording_misses_nothing(tmp_path: Path) -> None:
     with MadeRecording(tmp_path) as made:
         for sequence in range(3):
             made.frame(data("a", sequence))
@@ -61,7 +61,7 @@ def test_a_whole_recording_has_no_holes(tmp_path: Path) -> None:
     assert (found.messages, found.missed, found.unknown, found.gaps) == (3, 0, 0, {})
 
 
-def test_an_empty_recording_has_no_holes(tmp_path: Path) -> None:
+def test_an_empty_recording_misses_nothing(tmp_path: Path) -> None:
     with MadeRecording(tmp_path):
         pass
     report = check(tmp_path)
@@ -114,7 +114,7 @@ def test_what_the_recorder_lost_is_missed(tmp_path: Path) -> None:
     assert (loss.why, loss.messages, loss.frames, loss.is_unknown) == ("a slow disk", 5, 5, False)
 
 
-def test_lost_frames_without_messages_are_a_hole(tmp_path: Path) -> None:
+def test_lost_frames_without_messages_are_missing(tmp_path: Path) -> None:
     with MadeRecording(tmp_path) as made:
         made.frame(data("a", 1))
         made.note(Lost(at=0, why="a slow disk", frames=1))
@@ -180,7 +180,9 @@ def made_pair(folder: Path, *, lost: bool, name: str = "client") -> None:
 
 
 @pytest.mark.parametrize("lost", [True, False])
-def test_between_two_recordings_of_one_name_there_is_one_hole(tmp_path: Path, lost: bool) -> None:
+def test_between_two_recordings_of_one_name_messages_are_missing(
+    tmp_path: Path, lost: bool
+) -> None:
     made_pair(tmp_path, lost=lost)
     report = check(tmp_path)
     one, two = report.recordings
@@ -188,7 +190,7 @@ def test_between_two_recordings_of_one_name_there_is_one_hole(tmp_path: Path, lo
     assert {c.channel: c.unknown for c in two.channels} == {"a": 1, "c": 0}
 
 
-def test_between_recordings_of_two_names_there_is_no_hole(tmp_path: Path) -> None:
+def test_between_recordings_of_two_names_nothing_is_missing(tmp_path: Path) -> None:
     made_pair(tmp_path, lost=False, name="another")
     assert check(tmp_path).is_whole
 
@@ -198,7 +200,7 @@ def test_a_recording_that_begins_after_a_loss_is_whole_by_itself(tmp_path: Path)
     assert check(tmp_path / "*two*").is_whole
 
 
-def test_recordings_that_overlap_have_no_hole(tmp_path: Path) -> None:
+def test_recordings_that_overlap_miss_nothing(tmp_path: Path) -> None:
     with MadeRecording(tmp_path, session="one") as one:
         one.frame(data("a", 1))
         one.wait(10)
@@ -431,7 +433,7 @@ def kraken_books(path: Path, *, gap: Gap | None = None, checksum: int = 0) -> No
         made.frame(kraken_frame("snapshot", *LEVELS, right))
 
 
-def test_a_wrong_checksum_is_a_hole(tmp_path: Path) -> None:
+def test_a_wrong_checksum_makes_a_recording_incomplete(tmp_path: Path) -> None:
     kraken_books(tmp_path, checksum=1)
     report = check(tmp_path)
     book = channel_of(report, "book:A/B").book
@@ -575,7 +577,7 @@ STEPS = st.lists(
 
 @settings(max_examples=60, deadline=None)
 @given(steps=STEPS)
-def test_it_finds_exactly_the_holes_that_were_made(
+def test_it_finds_exactly_the_gaps_that_were_made(
     steps: list[tuple[str, str, Any]], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("made")
@@ -623,5 +625,5 @@ def test_it_finds_exactly_the_holes_that_were_made(
         assert sum(channel.messages for channel in of_one) == messages[name]
         assert sum(channel.missed for channel in of_one) == missed[name]
         assert sum(channel.unknown for channel in of_one) == unknown[name]
-    holes = any(missed.values()) or any(unknown.values())
-    assert report.is_whole is not holes
+    is_missing = any(missed.values()) or any(unknown.values())
+    assert report.is_whole is not is_missing

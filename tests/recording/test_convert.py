@@ -152,7 +152,9 @@ def test_an_answer_to_no_book_is_counted(tmp_path: Path) -> None:
 
 @needs_recordings
 @pytest.mark.parametrize("stream", STREAMS, ids=lambda stream: stream.file)
-def test_recorded_traffic_becomes_a_recording_without_holes(stream: Stream, tmp_path: Path) -> None:
+def test_recorded_traffic_becomes_a_recording_that_misses_nothing(
+    stream: Stream, tmp_path: Path
+) -> None:
     files = [RECORDED / name for name in (stream.file, stream.rest) if name is not None]
     done = convert(files, tmp_path, stream.dialect)
     assert (done.gaps, done.invalid, done.skipped) == (0, 0, 0)

@@ -235,7 +235,7 @@ def test_what_is_never_proven_ends_with_one_mark() -> None:
     assert hangups(rig) == [1]
     close_frame(rig, on=1)
     rig.texts("a", "last")
-    marks = [told for told in rig.got("a") if str(told).startswith("?")]
+    marks = [item for item in rig.got("a") if str(item).startswith("?")]
     assert marks == ["?reconnect"]
     assert rig.ids() == [2]
 

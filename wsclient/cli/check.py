@@ -193,4 +193,4 @@ def _verdict(report: Report) -> str:
         f"{damage:,} damaged parts" if damage else "",
     ]
     found = [part for part in parts if part] or [f"{lost:,} recordings have lost frames"]
-    return f"HOLES: {', '.join(found)}."
+    return f"INCOMPLETE: {', '.join(found)}."

@@ -37,8 +37,8 @@ def _add_check(
         help="say what recordings miss, per channel",
         description="Read recordings, and say what they miss: gaps with their number of messages, "
         "silences, order books that do not stay in sync, steps of the clock, damaged files. Late "
-        "messages and duplicates are no holes. A recording that begins or ends is none, but the "
-        "time between two of the same venue and name is.",
+        "messages and duplicates miss nothing, nor does the begin or the end of a recording. "
+        "Between two recordings of the same venue and name, messages are missing.",
         epilog=codes(
             "nothing is missing",
             "something is missing or damaged, or the check failed",

@@ -52,7 +52,7 @@ DEAF_FOR = 60.0
 JOIN_TIMEOUT = 5.0
 #: How long (s) a replay waits after the first subscription for the client's further ones.
 GRACE = 0.2
-#: What clients are told at the end of a replay: with the close code 1001, later with HTTP 410.
+#: What clients get at the end of a replay: the reason of the close code 1001, later HTTP 410.
 END = "the replay has ended"
 MAX_REFUSALS = 100_000
 #: The most lines that wait to be printed; any more are counted and left out.

@@ -10,9 +10,9 @@ from wsclient.dialect.base import Dialect
 from wsclient.errors import ConfigurationError
 from wsclient.recording.bookcheck import BookCheck, BookChecks
 from wsclient.recording.container import Damage
+from wsclient.recording.counting import ChannelCounts, ClockSteps
 from wsclient.recording.coverage import Presence
 from wsclient.recording.folder import PART, FileDamage, RecordedEntry, Recording, recordings_of
-from wsclient.recording.holes import ChannelCounts, ClockSteps
 from wsclient.recording.playback import Tape
 from wsclient.recording.records import (
     Answer,
@@ -50,10 +50,10 @@ def check(
 ) -> Report:
     """Read all recordings in files, folders and glob patterns, and return what they miss.
 
-    A recording that begins or ends is no hole, but between two of the same venue and name there is
-    one, unless they overlap. The order books of venues are kept again from the messages: with the
-    ``dialect`` of the recording, or this one. ``progress`` is called with the share (0 to 1) of the
-    records that were read.
+    A recording that begins or ends misses nothing, but between two of the same venue and name
+    messages are missing, unless they overlap. The order books of venues are kept again from the
+    messages: with the ``dialect`` of the recording, or this one. ``progress`` is called with the
+    share (0 to 1) of the records that were read.
 
     Raises ConfigurationError if no file is found at all, OSError as the system does.
     """
@@ -124,7 +124,7 @@ class _Checking:
         self._known: set[str] = set()
         start, end = recording.start, earlier.end
         is_after = start is not None and end is not None and start > end
-        #: The channels whose first message follows a hole.
+        #: The channels whose first message follows such a gap.
         self._holed = set(earlier.channels) if is_after else set()
         self._earlier = earlier
         self._losses: list[LossReport] = []
@@ -315,7 +315,7 @@ class _Checking:
         if not lost.is_unknown:
             self._is_holed |= lost.frames > 0
         elif is_first:
-            # It says what was before the recording: a hole only for what was recorded there.
+            # It says what was before the recording: a gap only for what was recorded there.
             self._holed |= self._earlier.channels
         else:
             self._is_holed = True
@@ -362,8 +362,8 @@ class _Checking:
                     unfinished.append(str(file.path))
                     # Its end is where its recorder is, or was killed.
                     of_file = [d for d in of_file if d.position + d.size < size]
-            hole = self._recording.hole_after(number)
-            found += of_file if hole is None else [*of_file, _damage(hole)]
+            missing = self._recording.missing_after(number)
+            found += of_file if missing is None else [*of_file, _damage(missing)]
         return unfinished, found
 
 

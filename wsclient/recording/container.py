@@ -5,7 +5,7 @@ come chunks, each compressed with zstd and protected by a CRC, and before a chun
 the topics that are new in it. A finished file ends with a summary, which has the times of all
 chunks. The file grows by whole records only, so whatever part of it is there can be read.
 
-Records in a chunk are told apart by their topic. Each has a log time, which never steps back within
+The topic of a record says what it is. Each has a log time, which never steps back within
 a file, and a publish time.
 """
 

@@ -36,7 +36,7 @@ WAITING = 200_000
 HEAVY = 512
 #: How many records are read between two calls of ``progress``.
 OFTEN = 2000
-#: How many reasons are told apart, and what stands for all others.
+#: How many different reasons are counted, and what stands for all others.
 REASONS = 10
 OTHERS = "other reasons"
 DAY = 86_400 * 10**9

@@ -83,7 +83,7 @@ class Recording:
         found = [FileDamage(f.path, damage) for f in self.files for damage in f.damage]
         return [*found, *self.unreadable]
 
-    def hole_after(self, number: int) -> FileDamage | None:
+    def missing_after(self, number: int) -> FileDamage | None:
         """Return what is missing behind a file, given its number in :attr:`files`."""
         file, following = self.files[number], self.files[number + 1 : number + 2]
         size = file.path.stat().st_size

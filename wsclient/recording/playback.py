@@ -82,8 +82,8 @@ class Tape:
             if 0 <= self._file < len(files) and self._known is not None:
                 self._note(files[self._file], END)
                 self._known = -1
-                hole = self.recording.hole_after(self._file)
-                self.harm += [] if hole is None else [hole]
+                missing = self.recording.missing_after(self._file)
+                self.harm += [] if missing is None else [missing]
             if self._file + 1 >= len(files):
                 self._file = len(files)
                 return None

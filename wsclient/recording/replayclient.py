@@ -149,7 +149,7 @@ class RecordedClient(WebSocketClient):
 
         Each is a number of ns since the epoch, a datetime with a time zone, or an ISO text, in UTC
         if it has no time zone; None for the beginning or the end. Call it before anything is read,
-        subscribed to or listened to: it begins anew.
+        subscribed to or listened to: it begins again.
         """
         first, last = _ns("start", start), _ns("end", end)
         if first is not None and last is not None and first > last:

@@ -241,11 +241,11 @@ class ReplayCore(Core):
         Returns False if it is; then the time is ``limit``. Plays nothing if ``is_done()``: another
         thread may have played meanwhile. Raises RecordingEnded and ClientClosed.
         """
-        if not self.posts.are_done():
-            self.posts.drain()
         me, patience = get_ident(), _Patience()
         while True:
             with Shield() as shield:
+                if not self.posts.are_done():
+                    self.posts.drain()
                 with self.lock:
                     if self.supervisor.life.is_over:
                         raise ClientClosed("the client is closed")

@@ -243,7 +243,7 @@ class _Player:
             case Lost():
                 channels = list(self._carriers if record.is_unknown else record.channels)
                 if channels:
-                    why = f"the recording has a hole here: {record.why}"
+                    why = f"the recording misses messages here: {record.why}"
                     yield RecordedCut(entry.time, channels, 1012, _short(why))
             case ClientState():
                 self._recent.clear()

@@ -28,7 +28,7 @@ MAX_WORDS = 2000
 #: The most values of one option that are examined.
 MAX_VALUES = 1000
 
-#: So many characters identify a secret of a login that was cut.
+#: This many characters identify a secret of a login that was cut.
 BEGINNING_OF_LOGIN = 32
 
 #: Words of an Authorization header that are not secret.

@@ -13,7 +13,7 @@ __all__ = ["ChannelCounts", "ClockSteps"]
 OPEN_GAPS = 1000
 #: A step of the wall clock against the monotonic clock that is reported (ns).
 CLOCK_STEP = 30_000_000
-#: Two frames that tell of the same step agree by this (ns).
+#: Two frames that show the same step agree by this (ns).
 AGREEMENT = 10_000_000
 #: How fast one clock may run against the other, which is no step: as NTP slews it at most.
 DRIFT = 0.0005
@@ -105,7 +105,7 @@ class ClockSteps:
     """Finds the steps of the wall clock against the monotonic clock.
 
     The difference of the two is compared with a baseline, which follows a slow drift. What one
-    frame alone tells is no step: the process may have been interrupted between its two times. So
+    frame alone shows is no step: the process may have been interrupted between its two times. So
     the baseline begins with the first two that agree.
     """
 
@@ -115,7 +115,7 @@ class ClockSteps:
         self.largest = 0
         self._baseline: int | None = None
         self._at = 0
-        #: The difference that one frame alone has told.
+        #: The difference that one frame alone has shown.
         self._doubtful: int | None = None
 
     def frame(self, time: int, at: int) -> None:
