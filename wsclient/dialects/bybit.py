@@ -290,6 +290,7 @@ class Bybit(Dialect):
     name: ClassVar[str] = "bybit"
     book = BybitBook()
     views = BybitViews()
+    client_order_id = "orderLinkId"
     limits = Limits(
         channels_per_message=10,
         channels_per_connection=500,

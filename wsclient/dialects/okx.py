@@ -330,6 +330,7 @@ class OKX(Dialect):
     name: ClassVar[str] = "okx"
     book = OKXBook()
     views = OKXViews()
+    client_order_id = "clOrdId"
     limits = Limits(channels_per_message=50, channels_per_connection=500, connects=(3, 1.0))
     keepalive = ("ping", 20.0)
     silence_timeout = 30.0
