@@ -404,7 +404,10 @@ def _route(channel: str, default: str) -> str:
 
 def _reply(head: _Head, frame: bytes) -> Item | Sequence[Item]:
     reason = f"{head.retMsg} ({head.retCode})" if head.retCode else None
-    reply = Reply(head.reqId, msgspec.json.decode(frame), reason)
+    answer = msgspec.json.decode(frame)
+    rows = (answer.get("retExtInfo") or {}).get("list") or ()
+    failed = {n: f"{r.get('msg')} ({r['code']})" for n, r in enumerate(rows) if r.get("code")}
+    reply = Reply(head.reqId, answer, reason, failed or None)
     if head.retCode != _RESTARTING:
         return reply
     return [reply, Ending(head.retMsg or "the server is restarting")]

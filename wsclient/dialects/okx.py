@@ -439,13 +439,16 @@ class OKX(Dialect):
 
 def _reply(head: _Head, frame: bytes) -> Item:
     answer = msgspec.json.decode(frame)
+    rows = [row for row in answer.get("data") or () if isinstance(row, dict)]
+    failed = {n: _refusal(row) for n, row in enumerate(rows) if row.get("sCode", "0") != "0"}
     reason = None
     if head.event == "error" or head.code not in ("0", _PARTLY):
-        rows = [row for row in answer.get("data") or () if isinstance(row, dict)]
-        refused = next((row for row in rows if row.get("sCode")), {})
-        words = refused.get("sMsg") or head.msg
-        reason = f"{words} ({refused.get('sCode') or head.code})"
-    return Reply(str(head.id).removeprefix(_REQUEST), answer, reason)
+        reason = next(iter(failed.values()), f"{head.msg} ({head.code})")
+    return Reply(str(head.id).removeprefix(_REQUEST), answer, reason, failed or None)
+
+
+def _refusal(row: dict[str, Any]) -> str:
+    return f"{row.get('sMsg') or 'refused without a reason'} ({row['sCode']})"
 
 
 def _answer(head: _Head) -> Item:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal
 
-from wsclient.testing.accounts import Account, OrderRefusal, Side, VenueOrder
+from wsclient.testing.accounts import Account, OrderRefusal, OrderSide, VenueOrder
 from wsclient.testing.frames import Payload
 from wsclient.testing.journal import Published
 from wsclient.testing.market import opening
@@ -63,7 +63,7 @@ class _Trading(_Publishing):
     def place(
         self,
         symbol: str,
-        side: Side,
+        side: OrderSide,
         size: _Amount,
         price: _Amount | None = None,
         *,
