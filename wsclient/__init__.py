@@ -33,8 +33,8 @@ errors             WSClientError is the base of all; help(wsclient.errors) shows
 
 The classes of wsclient.dialect, of the venues in wsclient.dialects, the parts of ``client.stats()``
 in ``wsclient.stats``, what messages return (Trade, Quote, PlainBookUpdate), Envelope, a record of a
-message, and Recorder, which ``client.record()`` makes, can be imported from here too. Each name is
-imported when it is first used, so that ``import wsclient`` costs little.
+message, and what calls of a client make (Recorder, Collected, RollingFrame) can be imported from
+here too. Each name is imported when it is first used, so that ``import wsclient`` costs little.
 """
 
 from wsclient.version import __version__ as __version__
@@ -120,6 +120,8 @@ if TYPE_CHECKING:
     from wsclient.handler import WebSocketHandler
     from wsclient.messages import Gap, Message, Subscription, SubscriptionState
     from wsclient.messages import Subscriptions as Subscriptions
+    from wsclient.notebook.collected import Collected as Collected
+    from wsclient.notebook.rolling import RollingFrame as RollingFrame
     from wsclient.options import Options
     from wsclient.orderbook import OrderBook
     from wsclient.reader import Reader
@@ -223,6 +225,8 @@ _NAMES = {
     ),
     "handler": "WebSocketHandler",
     "messages": "Gap Message Subscription SubscriptionState Subscriptions",
+    "notebook.collected": "Collected",
+    "notebook.rolling": "RollingFrame",
     "options": "Options",
     "orderbook": "OrderBook",
     "reader": "Reader",

@@ -31,6 +31,7 @@ from wsclient.runtime.core import Core
 from wsclient.runtime.platform import check_threads
 from wsclient.sansio.life import State
 from wsclient.stream.declared import types_of
+from wsclient.tabular import _Tabular
 from wsclient.threads.logs import ClientLog
 from wsclient.threads.waiting import Deadline, Waiter
 from wsclient.tracebacks import without_locals
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
 __all__ = ["WebSocketClient", "client_of", "connect"]
 
 
-class WebSocketClient(_Observable, _Sender, _Receiver):
+class WebSocketClient(_Observable, _Sender, _Tabular, _Receiver):
     """The connections to one venue, kept open in the background and read by blocking calls.
 
     It opens one connection at first, and more when its channels need them: those at other addresses

@@ -39,7 +39,7 @@ from wsclient.recording.records import (
 )
 from wsclient.recording.replaycalls import ReplayCallbacks, ReplayCalls
 from wsclient.recording.replayevents import notice_of
-from wsclient.recording.replaylanes import Lane, NoSources, ReplaySupervisor
+from wsclient.recording.replaylanes import Lane, NoSources, ReplayDeadline, ReplaySupervisor
 from wsclient.recording.shield import Shield
 from wsclient.runtime.core import Core
 from wsclient.runtime.fifo import FifoQueue
@@ -180,6 +180,9 @@ class ReplayCore(Core):
         return queue
 
     # The consumers.
+
+    def deadline(self, timeout: float | None) -> Deadline:
+        return ReplayDeadline(timeout, self.replayed)
 
     def pull(self, queue: MessageQueue, deadline: Deadline) -> None:
         """Play until there is a message in ``queue``, or it is closed.

@@ -130,6 +130,7 @@ class MessageQueue:
         "overflowed",
         "pull",
         "pull_one",
+        "take_back",
         "types",
         "waiting",
     )
@@ -195,6 +196,9 @@ class MessageQueue:
         self.pull_one: Callable[[], bool] | None = None
         #: Hands out a message that was never queued.
         self.give = self._batch.append
+        #: Takes back what was handed out last, the newest message first, so that it is handed out
+        #: again. One call written in C: an interrupt comes before or after it.
+        self.take_back = self._batch.extendleft
         self.is_closed = False
         #: True once no message is taken in; the queue closes when a consumer finds it empty.
         self._is_finished = False

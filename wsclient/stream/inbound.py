@@ -217,6 +217,11 @@ class Inbound:
             return None
 
     @property
+    def dialect(self) -> FrameFormat:
+        """What the messages are read with."""
+        return self._dialect
+
+    @property
     def venue(self) -> str:
         """The name of the dialect."""
         return self._dialect.name

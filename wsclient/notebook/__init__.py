@@ -1,0 +1,1 @@
+"""For notebooks: the messages of a client as frames of pandas, polars and Arrow."""
