@@ -15,7 +15,7 @@ opens the connections that its channels need: ``client.connections`` lists them.
 
 The names by purpose:
 
-open and close     connect, WebSocketClient, Options, State, Verdict, classify
+open and close     connect, WebSocketClient, Options, State, Verdict, classify, clients, close_all
 find a fault       diagnose, Diagnosis
 messages           Message, Gap, Reader, Subscription, SubscriptionState
 order books        OrderBook, Level, BookState
@@ -119,6 +119,7 @@ if TYPE_CHECKING:
     from wsclient.handler import WebSocketHandler
     from wsclient.messages import Gap, Message, Subscription, SubscriptionState
     from wsclient.messages import Subscriptions as Subscriptions
+    from wsclient.opened import clients, close_all
     from wsclient.options import Options
     from wsclient.orderbook import OrderBook
     from wsclient.reader import Reader
@@ -185,6 +186,8 @@ __all__ = [
     "WebSocketHandler",
     "__version__",
     "classify",
+    "clients",
+    "close_all",
     "connect",
     "diagnose",
     "events",
@@ -221,6 +224,7 @@ _NAMES = {
     ),
     "handler": "WebSocketHandler",
     "messages": "Gap Message Subscription SubscriptionState Subscriptions",
+    "opened": "clients close_all",
     "options": "Options",
     "orderbook": "OrderBook",
     "reader": "Reader",
