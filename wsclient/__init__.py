@@ -15,7 +15,7 @@ opens the connections that its channels need: ``client.connections`` lists them.
 
 The names by purpose:
 
-open and close     connect, WebSocketClient, Options, State, Verdict, classify
+open and close     connect, WebSocketClient, Options, State, Verdict, classify, clients, close_all
 find a fault       diagnose, Diagnosis
 messages           Message, Gap, Reader, Subscription, SubscriptionState
 order books        OrderBook, Level, BookState
@@ -122,6 +122,7 @@ if TYPE_CHECKING:
     from wsclient.messages import Subscriptions as Subscriptions
     from wsclient.notebook.collected import Collected as Collected
     from wsclient.notebook.rolling import RollingFrame as RollingFrame
+    from wsclient.opened import clients, close_all
     from wsclient.options import Options
     from wsclient.orderbook import OrderBook
     from wsclient.reader import Reader
@@ -189,6 +190,8 @@ __all__ = [
     "WebSocketHandler",
     "__version__",
     "classify",
+    "clients",
+    "close_all",
     "connect",
     "diagnose",
     "events",
@@ -227,6 +230,7 @@ _NAMES = {
     "messages": "Gap Message Subscription SubscriptionState Subscriptions",
     "notebook.collected": "Collected",
     "notebook.rolling": "RollingFrame",
+    "opened": "clients close_all",
     "options": "Options",
     "orderbook": "OrderBook",
     "reader": "Reader",

@@ -46,6 +46,12 @@ def opened(context: ssl.SSLContext) -> None:
     client.wait(1.0)
     client.rotate()
     client.rotate(timeout=5.0)
+    client.show()
+    client.show("ticker:BTC/USD", limit=5, interval=1)
+    client.show(["ticker:BTC/USD"])  # type: ignore[arg-type]
+    assert_type(wsclient.clients(), list[wsclient.WebSocketClient])
+    wsclient.close_all()
+    wsclient.close_all(timeout=1)
     recorder = client.record("folder", sync_seconds=None, file_bytes=1_000_000)
     assert_type(recorder, wsclient.Recorder)
     assert_type(recorder.stats(), wsclient.RecorderStats)
@@ -151,6 +157,8 @@ def to_the_venue(client: wsclient.WebSocketClient) -> None:
 
 def books(client: wsclient.WebSocketClient) -> None:
     book = client.order_book("BTC/USD", verify_checksum=False, timeout=5, depth=25)
+    book.show()
+    book.show(depth=3, interval=0.5)
     assert_type(book, wsclient.OrderBook)
     assert_type(book.channel, str)
     assert_type(book.best_bid, wsclient.Level | None)
