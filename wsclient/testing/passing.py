@@ -157,7 +157,7 @@ class PassThrough:
                 open_timeout=OPEN_TIMEOUT,
                 close_timeout=CLOSE_TIMEOUT,
                 logger=QUIET,
-            )
+            ).__enter__()  # newer versions want it; close() ends both
         except InvalidStatus as error:
             return self._refused(number, request, error.response)
         except (OSError, InvalidHandshake, TimeoutError) as error:
