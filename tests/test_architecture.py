@@ -78,7 +78,7 @@ def within(name: str, *packages: str) -> bool:
 #: The layers from the top down: a file imports only files of its own part of a layer and of lower
 #: layers. Parts that stand side by side do not import each other.
 LAYERS = (
-    ("cli __main__.py",),
+    ("cli __main__.py", "pytest_plugin.py"),
     ("doctor", "metrics.py", "testing"),
     ("notebook",),
     ("recording",),
