@@ -119,7 +119,7 @@ def bar(share: float, mood: Mood, side: Literal["left", "right"] = "left") -> Ht
     width = round(WIDTH * min(max(share, 0.0), 1.0))
     return Html(
         f'<div style="width:{WIDTH}px"><div style="float:{side};height:1em;width:{width}px;'
-        f'opacity:.45;background:{COLOURS[mood]}"></div></div>'
+        f'opacity:.55;background:{COLOURS[mood]}"></div></div>'
     )
 
 
@@ -128,6 +128,8 @@ def sparkline(values: Sequence[float]) -> Html:
     if len(values) < 2:
         return Html("")
     low, high = min(values), max(values)
+    if high == low:
+        values = values[:2]  # however many: so the line does not change
     room, step = HEIGHT - 4, (WIDTH - 2) / (len(values) - 1)
     heights = [room / 2 if high == low else room * (high - v) / (high - low) for v in values]
     points = " ".join(f"{1 + n * step:.1f},{2 + y:.1f}" for n, y in enumerate(heights))

@@ -29,8 +29,9 @@ class Trend:
         if len(shown) < 2:
             return ""
         low, room = min(shown), max(shown) - min(shown)
-        steps = len(_BLOCKS) - 1
-        return "".join(_BLOCKS[round((v - low) / room * steps) if room else 3] for v in shown)
+        if not room:
+            return _BLOCKS[3] * LENGTH
+        return "".join(_BLOCKS[round((v - low) / room * (len(_BLOCKS) - 1))] for v in shown)
 
 
 @dataclass(frozen=True)

@@ -86,8 +86,9 @@ class LiveTable:
         return None
 
     def _draw(self, picture: Picture) -> None:
-        if picture != self._shown:
-            self._shown = picture
+        is_new = picture.as_html() != self._shown.as_html()
+        self._shown = picture
+        if is_new:
             self._publish(picture, is_update=True)
 
     def _last(self, word: str) -> Picture:

@@ -43,8 +43,9 @@ def show_screen(watch: Watch, interval: float, first: Picture) -> None:
                 picture = watch.look()
                 if picture is None or watch.is_over:
                     break
-                if picture != shown:
-                    shown = picture
+                is_new = list(picture.as_lines()) != list(shown.as_lines())
+                shown = picture
+                if is_new:
                     live.update(render(picture, console), refresh=True)
             live.update(render(watch.last(shown), console), refresh=True)
     except KeyboardInterrupt:

@@ -104,6 +104,7 @@ class ClientWatch(Watch):
         self._client = weakref.ref(client)
         self._channels = channels
         self._limit = limit
+        self._shown: list[str] = []
         self._courses: dict[str, deque[float]] = {}
 
     def look(self) -> Picture | None:
@@ -112,7 +113,8 @@ class ClientWatch(Watch):
             return None
         self.is_over = self._client_is_over()
         stats = client.stats()
-        shown = chosen(stats, self._channels, self._limit)
+        shown = chosen(stats, self._channels, self._limit, self._shown)
+        self._shown = shown
         prices = {}
         for name in shown:
             price = _price_of(client, name)

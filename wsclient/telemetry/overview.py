@@ -12,6 +12,9 @@ from wsclient.text import one_line, size_text, time_text
 
 __all__ = ["Latest", "chosen", "overview"]
 
+#: How many times the messages of a shown channel another one must have to replace it.
+CLEARLY = 1.25
+
 _MOODS: dict[str, Mood] = {"open": "good", "failed": "bad", "closed": "quiet", "idle": "quiet"}
 
 
@@ -22,14 +25,22 @@ class Latest(NamedTuple):
     trend: Trend
 
 
-def chosen(stats: Stats, names: Collection[str], limit: int) -> list[str]:
-    """Return the channels to show: ``names``, or the ``limit`` with the most messages, by age."""
+def chosen(
+    stats: Stats, names: Collection[str], limit: int, before: Collection[str] = ()
+) -> list[str]:
+    """Return the channels to show: ``names``, or the ``limit`` with the most messages.
+
+    Those shown ``before`` stay until others have clearly more, so that rows do not come and go.
+    """
     if names:
         return list(names)
     known = stats.channels
     if len(known) <= limit:
         return list(known)
-    most = set(sorted(known, key=lambda name: -known[name].messages)[:limit])
+    ranked = sorted(known, key=lambda name: -known[name].messages)
+    least = known[ranked[limit - 1]].messages
+    kept = [name for name in before if name in known and known[name].messages * CLEARLY >= least]
+    most = set(list(dict.fromkeys([*kept, *ranked]))[:limit])
     return [name for name in known if name in most]
 
 
@@ -58,17 +69,22 @@ def overview(
 
 
 def _facts(stats: Stats) -> list[tuple[str, PictureCell]]:
-    is_open = [connection.state == "open" for connection in stats.connections]
-    lag = stats.venue_lag
+    links = [connection.state == "open" for connection in stats.connections]
+    lag, rate = stats.venue_lag, stats.rate
     delay = f"{time_text(lag.p50)} median, {time_text(lag.p99)} for 99 %" if lag.count else "-"
     return [
-        ("connections", f"{sum(is_open):,} open of {len(is_open):,}"),
-        ("channels", f"{len(stats.channels):,}"),
-        ("rate", f"{stats.rate.messages:,.1f} messages/s, {size_text(stats.rate.bytes)}/s"),
+        (
+            "connections",
+            f"{sum(links):,} of {len(links):,} open, {stats.reconnects:,} reconnects, "
+            f"{len(stats.channels):,} channels",
+        ),
+        (
+            "messages",
+            f"{stats.messages:,}; {rate.messages:,.1f}/s and {size_text(rate.bytes)}/s recently",
+        ),
         ("lag", delay),
-        ("gaps", f"{stats.gaps:,}, {stats.missed:,} messages missed"),
-        ("queued", f"{stats.queued:,}, {stats.dropped:,} dropped"),
-        ("total", f"{stats.messages:,} messages, {stats.reconnects:,} reconnects"),
+        ("gaps", f"{stats.gaps:,}; {stats.missed:,} messages known to be missed"),
+        ("queued", f"{stats.queued:,}; {stats.dropped:,} dropped"),
     ]
 
 
