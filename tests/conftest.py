@@ -24,6 +24,7 @@ from support.locking import Instrument  # noqa: E402
 from wsclient.client import WebSocketClient  # noqa: E402
 from wsclient.testing import FakeVenue  # noqa: E402
 
+pytest_plugins = ["pytester"]
 settings.load_profile(PROFILE)
 
 TESTS = Path(__file__).parent

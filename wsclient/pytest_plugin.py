@@ -90,7 +90,7 @@ def fake_venue_options(request: pytest.FixtureRequest) -> dict[str, Any]:
     options: dict[str, Any] = {}
     for mark in reversed(list(request.node.iter_markers("fake_venue"))):
         if len(mark.args) > 1:
-            raise pytest.UsageError("fake_venue has one argument without a name: the protocol")
+            pytest.fail("the mark fake_venue has one argument without a name: the protocol")
         options |= {**dict(zip(("protocol",), mark.args, strict=False)), **mark.kwargs}
     return options
 
@@ -138,11 +138,9 @@ def recorded_venue(
     ``recorded_venue.url``. By ``pytest --venue-record=once`` that is the real venue, which is
     recorded; later it is the recording. It is a wsclient.testing.RecordedVenue.
     """
-    arguments = _recording_of(request.node)
-
     from wsclient.testing import RecordedVenue
 
-    folder, options = arguments
+    folder, options = _recording_of(request.node)
     mode = request.config.getoption("--venue-record")
     scrub = [*options.pop("scrub", ()), *venue_scrub]
     request.node.stash[_SECRETS] = scrub
@@ -163,7 +161,9 @@ def recorded_venue(
     try:
         _venues_of(request.node).append(venue)
         yield venue
-        _check(request.node)
+        text = _unknown(request.node)  # such as of a client that was closed after the test
+        if text:
+            pytest.fail(text, pytrace=False)
         if venue.is_recording and not request.node.stash.get(_FAILED, False):
             venue.keep()
     finally:
@@ -174,9 +174,10 @@ def _recording_of(item: pytest.Item) -> tuple[str, dict[str, Any]]:
     mark = item.get_closest_marker("venue_recording")
     names = {"url", "rest", "faults", "scrub", "speed", "dialect"}
     if mark is None or len(mark.args) != 1 or mark.kwargs.keys() - names:
-        raise pytest.UsageError(
+        pytest.fail(
             "recorded_venue needs the mark venue_recording('folder', url='wss://...'); "
-            f"it has also the arguments {', '.join(sorted(names - {'url'}))}"
+            f"it has also the arguments {', '.join(sorted(names - {'url'}))}",
+            pytrace=False,
         )
     return mark.args[0], dict(mark.kwargs)
 
@@ -200,21 +201,28 @@ def _venues_of(item: pytest.Item) -> list[FakeVenue | RecordedVenue]:
 # Reports.
 
 
-def _check(item: pytest.Item) -> None:
-    """Fail a test for the requests that its recording does not have, once for each."""
-    found = [text for venue in _venues_of(item) for text in getattr(venue, "unknown", ())]
+def _unknown(item: pytest.Item) -> str:
+    """Return which requests the recordings of a test do not have, each once; empty for none."""
+    found = [
+        text for venue in item.stash.get(_VENUES, []) for text in getattr(venue, "unknown", ())
+    ]
     new = found[item.stash.get(_REPORTED, 0) :]
     item.stash[_REPORTED] = len(found)
-    if new:
-        advice = "To record it anew: pytest --venue-record=rewrite"
-        pytest.fail("\n".join([*new, advice]), pytrace=False)
+    return "\n".join([*new, "To record it anew: pytest --venue-record=rewrite"]) if new else ""
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
-    result = yield
-    if _VENUES in item.stash:
-        _check(item)
+    try:
+        result = yield
+    except Exception as error:
+        text = _unknown(item)
+        if text and hasattr(error, "add_note"):
+            error.add_note(text)
+        raise
+    text = _unknown(item)
+    if text:
+        pytest.fail(text, pytrace=False)
     return result
 
 
@@ -239,11 +247,10 @@ def _journal_of(item: pytest.Item) -> str:
     secrets = item.stash.get(_SECRETS, [])
     lines: list[str] = []
     for venue in item.stash[_VENUES]:
-        lines += lines_of(_title_of(venue), list(venue.trace), secrets)
         if isinstance(venue, RecordedVenue):
-            lines += [f"  {line}" for text in venue.unknown for line in text.splitlines()]
+            title = f"{'recording' if venue.is_recording else 'replay of'} {venue.folder}"
+        else:
+            dialect = getattr(venue.protocol, "dialect", None)
+            title = f"FakeVenue {getattr(dialect, 'name', venue.protocol)} at {venue.url}"
+        lines += lines_of(title, list(venue.trace), secrets)
     return "\n".join(lines)
-
-
-def _title_of(venue: FakeVenue | RecordedVenue) -> str:
-    return f"{venue!r} at {venue.url}"

@@ -398,7 +398,7 @@ def test_a_request_that_is_not_recorded_ends_the_connection(script: Script, dial
             '"token": "***", "note": "***"}\n'
             'Recorded are:\n  {"type": "subscribe", "channel": "a"}'
         ]
-        with pytest.raises(InvalidStatus, match="410"):
+        with pytest.raises(InvalidStatus, match="403"):
             connect(venue.url)
 
 

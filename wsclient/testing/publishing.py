@@ -68,7 +68,8 @@ class _Publishing:
             if self.has_journal:
                 ids = tuple(peer.id for peer in peers)
                 self.journal.add(Published(channel, sequence, payload, route, ids))
-                to = f"to {len(ids)} connections" if ids else "without a subscriber"
+                plural = "s" if len(ids) > 1 else ""
+                to = f"to {len(ids)} connection{plural}" if ids else "without a subscriber"
                 text = f"published {channel} {sequence} {to}"
                 self.trace.append(Traced(time.time_ns(), 0, "event", text))
             update = Update(sequence, fields, payload)

@@ -59,9 +59,9 @@ class RecordedVenue:
 
     To replay, the venue says what it said after the same requests. Ids and times in requests may
     differ, and secrets, and the order. A request that the recording does not have ends the
-    connection, and stands in `unknown`. `faults` are added: see `ReplayFault`, or their texts. A
-    replay does not wait, or for the recorded times at `speed` 1.0. Any recording of
-    `client.record()` can be replayed, too.
+    connection, and stands in `unknown`; the next handshakes are refused. `faults` are added: each
+    is a `ReplayFault` or its text. Messages come at once, or with `speed` 1.0 at the recorded
+    times. Any recording of `client.record()` can be replayed, too.
 
     `dialect` is noted in the recording, for the other tools that read it, and so is the `name` of
     the test. No two names can record into one folder in the same `run`.
@@ -161,10 +161,13 @@ class RecordedVenue:
         venue.start()
 
     def _refused(self, text: str) -> None:
-        """Note a request that is not recorded. Further connections would only wait for it."""
+        """Note a request that is not recorded, and refuse further connections.
+
+        By its status a client knows that it makes no sense to try again.
+        """
         self.unknown.append(self._scrubber.text(text))
         if self._venue is not None:
-            self._venue.refuse(410, body=text.partition("\n")[0].encode(), times=1000)
+            self._venue.refuse(403, body=text.partition("\n")[0].encode(), times=1000)
 
     # What tests use.
 

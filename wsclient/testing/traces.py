@@ -31,7 +31,7 @@ def lines_of(title: str, trace: Iterable[Traced], secrets: Iterable[str] = ()) -
     shown = [_line(each, scrubber) for each in found[-LINES:]]
     left = len(found) - len(shown)
     more = [f"  (earlier lines are left out: {left} or more)"] if left else []
-    return [scrubber.url(title), *more, *(shown or ["  no client has connected"])]
+    return [scrubber.text(title), *more, *(shown or ["  no client has connected"])]
 
 
 def _line(traced: Traced, scrubber: Scrubber) -> str:
