@@ -43,6 +43,7 @@ from wsclient import dialects
 from wsclient.cli import make_parser
 from wsclient.dialect import BookFormat, Counted, Dialect
 from wsclient.messages import GAP_REASONS, Message
+from wsclient.recording.columns import TABLES
 from wsclient.testing import FakeVenue, Feed, GenericProtocol, KrakenProtocol, venues
 from wsclient.testing.market import Depth, Instrument, Listing, MarketTrade
 
@@ -237,6 +238,19 @@ def test_the_table_of_an_envelope_is_that_of_the_code() -> None:
     assert shown == [*envelope.to_dict(), *list(json.loads(envelope.to_json()))[-2:]]
 
 
+def test_the_tables_of_columns_are_those_of_the_frames() -> None:
+    kinds: dict[str, list[str]] = {}
+    for kind, found in TABLES.items():
+        for column in found.columns:
+            kinds.setdefault(column.name, []).append(kind)
+    common, some = (table("frames", "Columns", number) for number in (0, 1))
+    assert [row[0] for row in common] == [n for n, k in kinds.items() if len(k) == len(TABLES)]
+    assert {row[0]: row[1].split(", ") for row in some} == {
+        name: k for name, k in kinds.items() if len(k) < len(TABLES)
+    }
+    assert first_column("frames", "Kinds") == list(TABLES)
+
+
 def test_the_table_of_gaps_has_every_reason() -> None:
     assert sorted(first_column("messages", "Gaps")) == sorted(GAP_REASONS)
 
@@ -375,6 +389,21 @@ def test_the_page_of_recordings(
     run_block(block("recordings", "Files"), {}, clients)
     out = capsys.readouterr().out
     assert out.count(" channel trade:BTC/USD ") == int(messages)
+
+
+def test_the_page_of_frames(clients: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+    names: dict[str, Any] = {}
+    with served("kraken", "trade:BTC/USD", "ticker:BTC/USD", rate=2000) as venue:
+        code = block("frames", "Collect").replace("wss://ws.kraken.com/v2", venue.url)
+        run_block(code.replace("1000", "100"), names, clients)
+        run_block(block("frames", "Columns"), names, clients)
+        code = block("frames", "The newest rows").replace("seconds=10", "seconds=0.1")
+        run_block(code, names, clients)
+        until(lambda: len(names["frame"]))
+        names["client"].close()
+    out = capsys.readouterr().out
+    assert "<Collected: 100 messages of " in out
+    assert "<RollingFrame of ticker:BTC/USD: " in out
 
 
 def test_the_handler(clients: list[Any], capsys: pytest.CaptureFixture[str]) -> None:

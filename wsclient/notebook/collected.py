@@ -143,7 +143,8 @@ class Collected(Sequence[Message]):
         self._unreadable = sorter.unreadable
         if sorter.unreadable and not self._has_warned:
             self._has_warned = True
-            warn_of_unreadable(self._log, sorter, len(self))
+            bad = f"{sorter.unreadable:,} of {len(self):,} messages cannot be read, and are"
+            warn_of_unreadable(self._log, bad, sorter)
         return found
 
     def __repr__(self) -> str:
@@ -166,11 +167,7 @@ def _clock(ns: int) -> str:
     return f"{datetime.fromtimestamp(ns // 10**9, timezone.utc):%Y-%m-%d %H:%M:%S}"
 
 
-def warn_of_unreadable(
-    log: ClientLog | None, sorter: TableSorter, count: int | None = None
-) -> None:
-    """Log that messages cannot be read, and why."""
+def warn_of_unreadable(log: ClientLog | None, what: str, sorter: TableSorter) -> None:
+    """Log that messages, described by ``what``, cannot be read, and why."""
     if log is not None:
-        why = "; ".join(sorter.reasons)
-        found = f"{sorter.unreadable:,}{'' if count is None else f' of {count:,}'}"
-        log(WARNING, f"{found} messages cannot be read, and are in the frame 'raw': {why}")
+        log(WARNING, f"{what} in the frame 'raw': {'; '.join(sorter.reasons)}")

@@ -57,7 +57,8 @@ class _NewestRows:
             self.rows[name].extend(rows)
             self.totals[name] += len(rows)
         if self.sorter.unreadable > before == 0:
-            warn_of_unreadable(self._log, self.sorter)
+            bad = f"a message of {message.channel!r} cannot be read, and is"
+            warn_of_unreadable(self._log, bad, self.sorter)
 
 
 class RollingFrame:
@@ -130,7 +131,8 @@ class RollingFrame:
     def close(self) -> None:
         """End it. The rows stay. Returns at once; the unsubscribe follows in the background."""
         self._newest.is_closed = True
-        self._finalizer()
+        self._core.calls.off(self.feed, self.added)
+        self._finalizer.detach()  # only now: if close() is interrupted, the finalizer finishes it
 
     def __enter__(self) -> RollingFrame:
         return self
