@@ -10,7 +10,7 @@ from wsclient import html
 from wsclient.html import Html, Mood
 from wsclient.text import Grid, aligned, printable
 
-__all__ = ["DepthBar", "Picture", "PictureCell", "Trend", "text_of_cell"]
+__all__ = ["DepthBar", "Picture", "PictureCell", "Trend", "more", "text_of_cell"]
 
 #: The length of a bar or a trend as text (characters).
 LENGTH = 20
@@ -24,14 +24,15 @@ class Trend:
     values: tuple[float, ...]
 
     def as_text(self) -> str:
-        """Return a block for each of the last values, whose height is the value."""
+        """Return a block for each of the last values, whose height is the value; LENGTH long."""
         shown = self.values[-LENGTH:]
         if len(shown) < 2:
-            return ""
+            return " " * LENGTH
         low, room = min(shown), max(shown) - min(shown)
         if not room:
             return _BLOCKS[3] * LENGTH
-        return "".join(_BLOCKS[round((v - low) / room * (len(_BLOCKS) - 1))] for v in shown)
+        heights = (round((v - low) / room * (len(_BLOCKS) - 1)) for v in shown)
+        return "".join(map(_BLOCKS.__getitem__, heights)).rjust(LENGTH)
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,11 @@ class DepthBar:
         if self.is_bid:
             return html.bar(self.share, "good", "right")
         return html.bar(self.share, "bad", "left")
+
+
+def more(hidden: int) -> str:
+    """Return the line below a table of which this many rows are not shown."""
+    return f"and {hidden:,} more" if hidden else ""
 
 
 PictureCell: TypeAlias = str | Trend | DepthBar
@@ -69,8 +75,8 @@ def _html_of(cell: PictureCell) -> str:
 class Picture:
     """What is shown: a title with a state, facts, a table, and notes below it.
 
-    ``left`` are the columns of the table that are flush left, ``drops`` those that are left out on
-    a narrow terminal, in this order.
+    ``hidden`` is the number of rows that are not shown. ``left`` are the columns of the table that
+    are flush left, ``drops`` those that are left out on a narrow terminal, in this order.
     """
 
     title: str
@@ -79,7 +85,7 @@ class Picture:
     facts: tuple[tuple[str, PictureCell], ...] = ()
     header: tuple[str, ...] = ()
     rows: tuple[tuple[PictureCell, ...], ...] = ()
-    more: str = ""
+    hidden: int = 0
     notes: tuple[str, ...] = ()
     left: tuple[int, ...] = (0,)
     drops: tuple[int, ...] = ()
@@ -95,7 +101,7 @@ class Picture:
         parts.append(html.facts((name, _html_of(cell)) for name, cell in self.facts))
         if self.rows:
             rows = [[_html_of(cell) for cell in row] for row in self.rows]
-            parts.append(html.grid(Grid(self.header, rows, self.more), self.left))
+            parts.append(html.grid(Grid(self.header, rows, more(self.hidden)), self.left))
         parts += [f"<div>{html.faint(note)}</div>" for note in self.notes]
         return html.page(*parts)
 
@@ -108,5 +114,7 @@ class Picture:
         if self.rows:
             yield ""
             rows: Sequence[Sequence[str]] = [list(map(text_of_cell, row)) for row in self.rows]
-            yield from (line.rstrip() for line in aligned(Grid(self.header, rows, self.more)))
+            yield from (
+                line.rstrip() for line in aligned(Grid(self.header, rows, more(self.hidden)))
+            )
         yield from map(printable, self.notes)

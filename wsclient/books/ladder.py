@@ -24,8 +24,8 @@ _MOODS: dict[BookState, Mood] = {
 }
 
 
-def ladder(live: LiveBook, depth: int, mids: tuple[float, ...] = ()) -> Picture:
-    """Return a picture of the ``depth`` best levels, after the mids before.
+def ladder(live: LiveBook, depth: int, mids: tuple[float, ...] | None = None) -> Picture:
+    """Return a picture of the ``depth`` best levels, with the course of the mid: ``mids``.
 
     It is of the messages that have been applied so far: it does not wait for others. Raises
     ReentrantCall if this thread holds a lock of the client.
@@ -42,8 +42,8 @@ def ladder(live: LiveBook, depth: int, mids: tuple[float, ...] = ()) -> Picture:
     ]
     if live.sequence is not None:
         facts.append(("sequence", str(live.sequence)))
-    if mids:
-        facts.insert(1, ("", Trend((*mids, float(mid)) if mid is not None else mids)))
+    if mids is not None:
+        facts.insert(1, ("", Trend(mids)))
     rows = tuple(
         (*_cells(bid, largest, is_bid=True), *_cells(ask, largest, is_bid=False))
         for bid, ask in zip_longest(bids, asks)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from rich.box import HORIZONTALS
 from rich.console import Console, Group, JustifyMethod, RenderableType
 from rich.live import Live
@@ -9,47 +11,76 @@ from rich.table import Table
 from rich.text import Text
 
 from wsclient.notebook.watches import Watch
-from wsclient.picture import DepthBar, Picture, PictureCell, text_of_cell
+from wsclient.picture import DepthBar, Picture, PictureCell, more, text_of_cell
 from wsclient.text import fitting, printable
 from wsclient.threads.waiting import Deadline, Waiter
+from wsclient.threads.workers import WorkerThread, join, launch
 
 __all__ = ["render", "show_screen"]
+
+#: What ends a table: what it shows has ended, or a Ctrl-C.
+END, STOP = "end", "stop"
+#: How long (s) Ctrl-C waits until a drawing is complete.
+PATIENCE = 1.0
+#: The lines that are no rows, facts or notes: the title, the table's frame and head, the number of
+#: hidden rows, and a note and the cursor at the end.
+TAKEN = 8
 
 _STYLES = {"good": "bold green", "bad": "bold red", "warning": "yellow", "quiet": "dim"}
 
 
 def show_screen(watch: Watch, interval: float, first: Picture) -> None:
-    """Draw the table until Ctrl-C, or until what it shows has ended. The last state stays."""
-    console = Console(highlight=False)
-    over = Waiter()
-    shown = first
+    """Draw the table until Ctrl-C, or until what it shows has ended. The last state stays.
+
+    A thread draws: a Ctrl-C in the midst of a drawing would leave half of it on the screen.
+    """
+    over, drawn = Waiter(), Waiter()
+
+    def run() -> None:
+        try:
+            _draw(watch, interval, first, over)
+        except BaseException as error:  # noqa: BLE001 - raised in the caller's thread
+            drawn.settle(error)
+        else:
+            drawn.settle()
+
+    thread = WorkerThread("wsclient-show", run)
+    launch(thread)
     try:
-        with (
-            Live(
-                console=console,
-                auto_refresh=False,
-                redirect_stdout=False,
-                redirect_stderr=False,
-                vertical_overflow="crop",
-            ) as live,
-            watch.waking(over.settle),
-        ):
-            live.update(render(first, console), refresh=True)
-            while not over.settled:
-                try:
-                    over.wait(Deadline(interval))
-                except TimeoutError:
-                    pass
+        drawn.wait()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        over.settle(None, STOP)
+        join(thread, Deadline(PATIENCE))
+
+
+def _draw(watch: Watch, interval: float, shown: Picture, over: Waiter) -> None:
+    console = Console(highlight=False)
+    live = Live(
+        console=console,
+        auto_refresh=False,
+        redirect_stdout=False,
+        redirect_stderr=False,
+        vertical_overflow="crop",
+    )
+    word = ""
+    with live, watch.waking(partial(over.settle, None, END)):
+        live.update(render(shown, console), refresh=True)
+        while not word:
+            try:
+                word = over.wait(Deadline(interval))
+            except TimeoutError:
                 picture = watch.look()
                 if picture is None or watch.is_over:
+                    word = END
                     break
                 is_new = list(picture.as_lines()) != list(shown.as_lines())
                 shown = picture
                 if is_new:
                     live.update(render(picture, console), refresh=True)
+        if word == END:
             live.update(render(watch.last(shown), console), refresh=True)
-    except KeyboardInterrupt:
-        return
 
 
 def render(picture: Picture, console: Console) -> RenderableType:
@@ -61,7 +92,7 @@ def render(picture: Picture, console: Console) -> RenderableType:
     for name, cell in picture.facts:
         facts.add_row(Text(name, "dim"), _drawn(cell))
     parts: list[RenderableType] = [_one_line(title), facts]
-    room = console.height - len(picture.facts) - len(picture.notes) - 6
+    room = console.height - len(picture.facts) - len(picture.notes) - TAKEN
     if picture.rows and room > 0:
         parts.append(_table(picture, console.width, room))
     parts += [_one_line(Text(printable(note), "dim")) for note in picture.notes]
@@ -79,9 +110,8 @@ def _table(picture: Picture, width: int, room: int) -> RenderableType:
         table.add_column(picture.header[place], justify=justify, no_wrap=True, overflow="ellipsis")
     for row in picture.rows[:room]:
         table.add_row(*(_drawn(row[place]) for place in shown))
-    hidden = len(picture.rows) - room
-    more = picture.more if hidden <= 0 else "more rows than lines"
-    return Group(table, Text(f" {more}", "dim")) if more else table
+    hidden = picture.hidden + max(0, len(picture.rows) - room)
+    return Group(table, Text(f" {more(hidden)}", "dim")) if hidden else table
 
 
 def _drawn(cell: PictureCell) -> Text:

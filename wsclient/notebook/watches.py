@@ -141,12 +141,12 @@ class BookWatch(Watch):
         if book is None:
             return None
         live = book._live
-        picture = ladder(live, self._depth, tuple(self._mids))
-        self.is_over = picture.state == BookState.CLOSED.value or self._client_is_over()
         with suppress(WSClientError):  # out of sync
             mid = live.read_now(lambda book: book.mid, stale_ok=False)
             if mid is not None:
                 self._mids.append(float(mid))
+        picture = ladder(live, self._depth, tuple(self._mids))
+        self.is_over = picture.state == BookState.CLOSED.value or self._client_is_over()
         return picture
 
 

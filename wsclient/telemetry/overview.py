@@ -54,7 +54,7 @@ def overview(
         header[1:1] = ["price", ""]
         extra = (2,)
     rows = tuple(_row(name, stats.channels.get(name), prices) for name in shown)
-    more = len(stats.channels) - sum(name in stats.channels for name in shown)
+    hidden = len(stats.channels) - sum(name in stats.channels for name in shown)
     return Picture(
         title,
         stats.state,
@@ -62,7 +62,7 @@ def overview(
         tuple(_facts(stats)),
         tuple(header),
         rows,
-        f"and {more:,} more" if more else "",
+        hidden,
         _notes(stats),
         drops=(header.index("missed"), header.index("messages"), *extra),
     )
