@@ -48,7 +48,13 @@ from wsclient.testing import FakeVenue, Feed, GenericProtocol, KrakenProtocol, v
 from wsclient.testing.market import Depth, Instrument, Listing, MarketTrade
 
 #: The files that run the blocks.
-TESTS = ("test_manual.py", "test_migration.py", "test_recipes.py", "test_troubleshooting.py")
+TESTS = (
+    "test_manual.py",
+    "test_migration.py",
+    "test_pytest_plugin.py",
+    "test_recipes.py",
+    "test_troubleshooting.py",
+)
 #: A line of code that is longer is cut off on a page of 1,000 px.
 CODE_WIDTH = 88
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
 
-from wsclient.testing import FakeVenue
+from support.documents import block, text_of
+from wsclient.testing import FakeVenue, ReplayFault, read_recording
 
 #: The plugin is named, and its entry point left out: whether that is installed does not matter.
 OPTIONS = ("-p", "no:wsclient", "-p", "wsclient.pytest_plugin", "-p", "no:cacheprovider", "-q")
@@ -288,8 +290,6 @@ def test_secrets_can_be_named_by_a_fixture(
         url=real.url,
     )
     result.assert_outcomes(passed=1)
-    from wsclient.testing import read_recording
-
     payloads = [item.payload for item in read_recording(pytester.path / "one")]
     assert any(b"***" in payload for payload in payloads)
     assert not any(b"XBT/USD" in payload for payload in payloads)
@@ -320,6 +320,33 @@ def test_without_websockets_the_error_names_the_extra(
     result = run("def test_it(fake_venue): pass")
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(["*pip install 'wsclient-market[[]testing]'*"])
+
+
+# The manual.
+
+
+def test_the_fixtures_of_the_manual(run: Run) -> None:
+    run(block("testing", "Fixtures for pytest")).assert_outcomes(passed=3)
+
+
+def test_the_recording_of_the_manual(run: Run, real: FakeVenue) -> None:
+    real.protocol.set_snapshot("ticker:BTC/USD", last=1)  # type: ignore[attr-defined]
+    code = block("testing", "Recordings of the real venue").replace(
+        "wss://ws.kraken.com/", real.url
+    )
+    run(code, "--venue-record=once").assert_outcomes(passed=1)
+    real.down()
+    run(None).assert_outcomes(passed=1)
+
+
+def test_the_manual_has_each_fault() -> None:
+    named = re.findall(r"^``(\w+:\S+)`` ", text_of("testing"), re.MULTILINE)
+    assert {ReplayFault.parse(text).kind for text in named} == {
+        *get_args(get_type_hints(ReplayFault)["kind"])
+    }
+
+
+# What it costs.
 
 
 @pytest.mark.slow

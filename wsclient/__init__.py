@@ -35,6 +35,8 @@ The classes of wsclient.dialect, of the venues in wsclient.dialects, the parts o
 in ``wsclient.stats``, what messages return (Trade, Quote, PlainBookUpdate), Envelope, a record of a
 message, and what calls of a client make (Recorder, Collected, RollingFrame) can be imported from
 here too. Each name is imported when it is first used, so that ``import wsclient`` costs little.
+
+PYTEST_DONT_REWRITE: there is no assert here for pytest to rewrite.
 """
 
 from wsclient.version import __version__ as __version__
