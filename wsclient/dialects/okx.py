@@ -94,8 +94,8 @@ from wsclient.dialect import (
 
 __all__ = ["OKX", "OKXBook", "OKXViews"]
 
-#: The ids of requests by callers begin so.
-_REQUEST = "r"
+#: The id of a caller's request, as the client makes it.
+_OURS = re.compile(r"r(\d+)")
 #: The code of an answer to a batch of which some have failed.
 _PARTLY = "2"
 #: Wrong timestamp, key, signature, whole login, passphrase; unknown key.
@@ -417,14 +417,14 @@ class OKX(Dialect):
         return {"id": str(request_id), "op": verb, "args": [_arg(c, options) for c in channels]}
 
     def request(self, payload: Any, request_id: int) -> Any:
-        return {**payload, "id": f"{_REQUEST}{request_id}"}
+        return {**payload, "id": f"r{request_id}"}
 
     def peek(self, frame: bytes) -> Item:
         if frame == b"pong":
             return Heartbeat()
         head = _head(frame)
-        if head.id is not None and head.id.startswith(_REQUEST):
-            return _reply(head, frame)
+        if head.id is not None and (ours := _OURS.fullmatch(head.id)):
+            return _reply(ours[1], head, frame)
         if head.event is not None:
             return _answer(head)
         if head.arg is None:
@@ -437,14 +437,14 @@ class OKX(Dialect):
         return LinkedMessage(channel, head.action, row.seqId, follows=follows, is_counted=False)
 
 
-def _reply(head: _Head, frame: bytes) -> Item:
+def _reply(request_id: str, head: _Head, frame: bytes) -> Item:
     answer = msgspec.json.decode(frame)
     rows = [row for row in answer.get("data") or () if isinstance(row, dict)]
     failed = {n: _refusal(row) for n, row in enumerate(rows) if row.get("sCode", "0") != "0"}
     reason = None
     if head.event == "error" or head.code not in ("0", _PARTLY):
         reason = next(iter(failed.values()), f"{head.msg} ({head.code})")
-    return Reply(str(head.id).removeprefix(_REQUEST), answer, reason, failed or None)
+    return Reply(request_id, answer, reason, failed or None)
 
 
 def _refusal(row: dict[str, Any]) -> str:

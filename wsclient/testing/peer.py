@@ -156,14 +156,19 @@ class VenueTraits(Protocol):
     def personal(self, peer: Peer, channel: str, payload: Payload) -> Payload | None:
         """Return a published message as one connection gets it; None if it does not."""
 
-    def rest(self, call: RestCall) -> bytes | None:
+    def rest(self, call: RestCall, accounts: Sequence[Account]) -> bytes | None:
         """Return the JSON that answers a request by REST that is no GET, None for a status 404."""
 
     def is_private(self, channel: str) -> bool:
         """Return whether a client must log in to subscribe to a channel."""
 
-    def news(self, account: Account, change: OrderChange) -> Iterable[tuple[str, Payload]]:
-        """Return the private channels that report a change of an order, each with its message."""
+    def news(
+        self, account: Account, change: OrderChange
+    ) -> Iterable[tuple[str, Payload | Mapping[str, Any]]]:
+        """Return the private channels that report a change of an order, each with its message.
+
+        Or with the fields of one, which `data` then numbers and writes.
+        """
 
     def pair(self, symbol: str) -> tuple[str, str] | None:
         """Return the currencies that a symbol trades, None if balances do not change with it."""
@@ -365,7 +370,9 @@ class Peer(_Expecting):
     def _called(self, call: RestCall) -> bytes | None:
         if self.venue.has_journal:
             self.venue.calls.append(call)
-        return None if self._fault is not None else self.venue.traits.rest(call)
+        if self._fault is not None:
+            return None
+        return self.venue.traits.rest(call, self.venue.accounts)
 
     def _admit(self, request: Request) -> HandshakeFailure | int | None:
         self.route = self.venue.routes.of(request.path)
