@@ -267,7 +267,7 @@ def test_a_recorded_book_keeps_its_depth() -> None:
 def test_the_orders_of_a_batch_fail_one_by_one_inside_a_success(codes: list[int]) -> None:
     rows = [{"code": code, "msg": "not enough" if code else "OK"} for code in codes]
     frame = {
-        "reqId": "5",
+        "reqId": "r5",
         "retCode": 0,
         "retMsg": "OK",
         "op": "order.create-batch",

@@ -90,11 +90,11 @@ def test_an_end_at_a_time_that_makes_no_sense_is_invalid(within: Any) -> None:
 
 def test_bybit_announces_the_end_in_its_answer_to_an_order() -> None:
     """The answer itself is there too."""
-    frame = {"reqId": "t", "retCode": 10019, "retMsg": RESTARTS, "op": "order.create", "data": {}}
-    refused = Reply("t", frame, f"{RESTARTS} (10019)")
+    frame = {"reqId": "r7", "retCode": 10019, "retMsg": RESTARTS, "op": "order.create", "data": {}}
+    refused = Reply("7", frame, f"{RESTARTS} (10019)")
     assert read(Bybit(), frame) == [refused, Ending(RESTARTS)]
     frame = {**frame, "retCode": 10016}
-    assert read(Bybit(), frame) == [Reply("t", frame, f"{RESTARTS} (10016)")]
+    assert read(Bybit(), frame) == [Reply("7", frame, f"{RESTARTS} (10016)")]
 
 
 def test_a_login_at_a_server_that_restarts_is_not_refused_for_good() -> None:
