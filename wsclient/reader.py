@@ -196,6 +196,8 @@ def _take(
                 continue
             except IndexError:  # that was all
                 left = None if count is None else count - len(taken)
+            if queue.pull_one is not None and queue.pull_one(deadline.at):
+                continue
             remaining = deadline.remaining()
             if not remaining and has_asked:
                 return

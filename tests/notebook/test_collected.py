@@ -253,12 +253,18 @@ def test_integers_beyond_the_floats_stay_exact(call: str) -> None:
     assert [row["sequence"] for row in found] == [2**53 + 1, None, BIG, -(2**63)]
 
 
+@pytest.mark.parametrize("number", [2**63, -(2**63) - 1, 2**64, 10**40])
 @pytest.mark.parametrize("call", READERS)
-def test_an_integer_of_more_than_64_bits_is_an_error_that_names_it(call: str) -> None:
-    collected = Collected([made(price="1", sequence=2**63)])
-    with pytest.raises(
-        ConfigurationError, match="sequence 9223372036854775808 of 'a' does not fit"
-    ):
+def test_an_integer_of_more_than_64_bits_is_an_error_that_names_it(call: str, number: int) -> None:
+    collected = Collected([made(price="1"), made(price="1", sequence=number)])
+    with pytest.raises(ConfigurationError, match=f"sequence {number} of 'a' does not fit"):
+        getattr(collected, call)("trades")
+
+
+@pytest.mark.parametrize("call", READERS)
+def test_a_time_that_makes_no_sense_is_an_error_that_names_it(call: str) -> None:
+    collected = Collected([made(price="1", time=10**25)])
+    with pytest.raises(ConfigurationError, match=f"time {10**25} of 'a' does not fit"):
         getattr(collected, call)("trades")
 
 

@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import Any, Literal
 
 import msgspec
+import polars
 from typing_extensions import assert_type
 
 import wsclient
@@ -145,6 +146,7 @@ def messages(client: wsclient.WebSocketClient) -> None:
         assert_type(reader.recv(), wsclient.Message)
         assert_type(reader.recv_batch(), list[wsclient.Message])
         assert_type(next(iter(reader)), wsclient.Message)
+        assert_type(reader.collect(seconds=1), wsclient.Collected)
         reader.close(timeout=1)
 
 
@@ -267,6 +269,21 @@ def outside_of_all(error: wsclient.errors.ClientClosed) -> None:
     assert_type(wsclient.Options(), wsclient.options.Options)
     assert_type(error, wsclient.ClientClosed)
     wsclient.conect()  # type: ignore[attr-defined]
+
+
+def framed(client: wsclient.WebSocketClient) -> None:
+    collected = client.collect(seconds=1.5, count=10)
+    assert_type(collected, wsclient.Collected)
+    assert_type(collected[0], wsclient.Message)
+    assert_type(collected[1:], wsclient.Collected)
+    assert_type(collected.to_polars(), dict[str, polars.DataFrame])
+    assert_type(collected.to_polars("trades", decimal=True), polars.DataFrame)
+    collected.to_pandas("trade")  # type: ignore[call-overload]
+    with client.frame("a", maxlen=10, timeout=1, depth=5) as frame:
+        assert_type(frame, wsclient.RollingFrame)
+        assert_type(frame.to_polars(), polars.DataFrame)
+        assert_type(frame.to_polars("quotes"), polars.DataFrame)
+        frame.to_pandas("quote")  # type: ignore[arg-type]
 
 
 class Handler(wsclient.WebSocketHandler):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timezone
 from logging import WARNING
 from typing import TYPE_CHECKING, Any, TypeVar, overload
@@ -70,6 +70,9 @@ class Collected(Sequence[Message]):
 
     def __len__(self) -> int:
         return len(self._messages)
+
+    def __iter__(self) -> Iterator[Message]:
+        return iter(self._messages)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Collected, (self._messages,)

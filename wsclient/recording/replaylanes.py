@@ -40,15 +40,16 @@ class ReplayClock:
 
 
 class ReplayDeadline(Deadline):
-    """A timeout (s) in recorded time, for several steps together."""
+    """A timeout (s) in recorded time, for several steps together. It ends at ``at`` (ns)."""
 
     def __init__(self, timeout: float | None, clock: ReplayClock) -> None:
         super().__init__(timeout)
         self._clock = clock
-        self._until = NEVER.at if timeout is None else clock.time + timeout * 1e9
+        if timeout is not None and timeout < NEVER.at:
+            self.at = clock.time + round(timeout * 1e9)
 
     def remaining(self) -> float:
-        return max(0.0, (self._until - self._clock.time) / 1e9)
+        return max(0.0, (self.at - self._clock.time) / 1e9)
 
 
 class NoSources:

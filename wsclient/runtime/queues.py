@@ -192,8 +192,8 @@ class MessageQueue:
         #: if other threads bring them. It returns when there are some or the queue is closed.
         self.pull: Callable[[MessageQueue, Deadline], None] | None = None
         #: Called before :meth:`fill` by an iteration that finds the queue empty: may :attr:`give`
-        #: one message, for speed, or return False.
-        self.pull_one: Callable[[], bool] | None = None
+        #: one message, for speed, or return False. It takes the ``at`` of a deadline of the core.
+        self.pull_one: Callable[..., bool] | None = None
         #: Hands out a message that was never queued.
         self.give = self._batch.append
         #: Takes back what was handed out last, the newest message first, so that it is handed out
