@@ -96,6 +96,7 @@ def render(picture: Picture, console: Console) -> RenderableType:
     if picture.rows and room > 0:
         parts.append(_table(picture, console.width, room))
     parts += [_one_line(Text(printable(note), "dim")) for note in picture.notes]
+    parts.append(Text())  # for the terminal's ^C: at the end of a full line it would scroll
     return Group(*parts)
 
 
