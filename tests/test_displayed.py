@@ -12,6 +12,7 @@ import pytest
 
 import wsclient
 from support.helpers import until
+from support.inside import core_of
 from wsclient.testing import FakeVenue, Fault, FaultProxy, KrakenProtocol
 
 SNAPSHOT = {"bids": [{"price": 9, "qty": 1}], "asks": [{"price": 11, "qty": 4}]}
@@ -65,7 +66,7 @@ class TestClient:
 
     def test_while_this_thread_holds_its_lock(self, venue: FakeVenue) -> None:
         with wsclient.connect(venue.url) as client:
-            with client._core.lock:
+            with core_of(client).lock:
                 assert "open" in html_of(client)
             client.subscribe("a")
 
@@ -94,7 +95,7 @@ class TestOrderBook:
     def test_while_this_thread_holds_its_lock(self, kraken: FakeVenue) -> None:
         with wsclient.connect(kraken.url, dialect="kraken") as client:
             book = client.order_book("A/B")
-            with client._core.lock:
+            with core_of(client).lock:
                 assert "book:A/B" in html_of(book)
 
     def test_fed_by_hand_or_not_made(self) -> None:

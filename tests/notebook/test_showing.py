@@ -14,6 +14,7 @@ import pytest
 
 import wsclient
 from support.helpers import until
+from support.inside import core_of
 from wsclient.notebook import showing
 from wsclient.notebook.watches import BookWatch, ClientWatch
 from wsclient.telemetry.overview import chosen
@@ -102,7 +103,7 @@ class TestAPicture:
         for _ in range(3):
             publish(kraken, "ticker:7/B", 1)
             client.recv(5)
-        watch = ClientWatch(client, (), 2)
+        watch = ClientWatch(client, (), 2, 0.25)
         picture = watch.look()
         assert picture is not None
         assert [row[0] for row in picture.rows] == ["ticker:0/B", "ticker:7/B"]
@@ -126,7 +127,7 @@ class TestAPicture:
 
     def test_has_the_channels_that_were_named(self, client: wsclient.WebSocketClient) -> None:
         client.subscribe("ticker:A/B", "trade:A/B")
-        picture = ClientWatch(client, ("trade:A/B", "no:A/B"), 20).look()
+        picture = ClientWatch(client, ("trade:A/B", "no:A/B"), 20, 0.25).look()
         assert picture is not None
         assert [row[0] for row in picture.rows] == ["trade:A/B", "no:A/B"]
 
@@ -134,7 +135,7 @@ class TestAPicture:
         self, client: wsclient.WebSocketClient, kraken: FakeVenue
     ) -> None:
         client.subscribe("ticker:A/B", "trade:A/B")
-        watch = ClientWatch(client, (), 20)
+        watch = ClientWatch(client, (), 20, 0.25)
         for price in (1, 2):
             publish(kraken, "ticker:A/B", price)
             client.recv(5)
@@ -148,7 +149,7 @@ class TestAPicture:
     def test_holds_neither_the_client_nor_the_book(self, kraken: FakeVenue) -> None:
         client = wsclient.connect(kraken.url, dialect="kraken")
         book = client.order_book("A/B")
-        watches = ClientWatch(client, (), 20), BookWatch(book, client._core, 5)
+        watches = ClientWatch(client, (), 20, 0.25), BookWatch(book, core_of(client), 5, 0.25)
         shown = [watch.look() for watch in watches]
         assert None not in shown
         del client, book
