@@ -40,6 +40,7 @@ KINDS = {
     "telemetry/test_histogram.py": "pure",
     "test_architecture.py": "pure",
     "test_errors.py": "pure",
+    "test_html.py": "pure",
     "test_dialect.py": "pure",
     "test_messages.py": "pure",
     "test_registry.py": "pure",

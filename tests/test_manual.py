@@ -497,6 +497,25 @@ def test_the_views_of_a_dialect() -> None:
     assert other.trades() is None
 
 
+def test_what_is_displayed(clients: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+    channels = ("ticker:BTC/USD", "trade:BTC/USD", "book:BTC/USD")
+    with served("kraken", *channels) as venue:
+        namespace: dict[str, Any] = {}
+        for code in (
+            block("display", "A live table"),
+            block("display", "Running a cell again"),
+        ):
+            run_block(code.replace("wss://ws.kraken.com/v2", venue.url), namespace, clients)
+        assert "ticker:BTC/USD" in (shown := capsys.readouterr().out)
+        assert "OrderBook book:BTC/USD: synced" in shown
+        raising = block("display", "Running a cell again", 1)
+        with pytest.raises(ValueError, match="mistake"):
+            run_block(raising.replace("wss://ws.kraken.com/v2", venue.url), namespace, clients)
+        run_block(block("display", "All clients of a process"), namespace, clients)
+        assert capsys.readouterr().out.count("<WebSocketClient ") == len(clients) == 3
+        assert wsclient.clients() == []
+
+
 def test_the_views(clients: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
     with served("kraken", "trade:BTC/USD", "ticker:BTC/USD") as venue:
         code = block("views", "An example").replace("wss://ws.kraken.com/v2", venue.url)

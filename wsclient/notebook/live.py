@@ -28,10 +28,9 @@ RERUN, INTERRUPT, END = "rerun", "interrupt", "end"
 class LiveTable:
     """A table in a cell, and the thread that updates it."""
 
-    def __init__(self, shell: Any, watch: Watch, interval: float, first: Picture) -> None:
+    def __init__(self, shell: Any, watch: Watch, first: Picture) -> None:
         self.cell = running_cell(shell)
         self._watch = watch
-        self._interval = interval
         self._publisher = shell.display_pub
         #: The request that ran the cell, as its messages name it.
         self._request = dict(getattr(self._publisher, "parent_header", None) or {})
@@ -75,7 +74,7 @@ class LiveTable:
     def _next(self) -> str | None:
         """Wait for the next update, and draw it. Return a word when the table has ended."""
         try:
-            word: str = self.over.wait(Deadline(self._interval))
+            word: str = self.over.wait(Deadline(self._watch.pause))
             return word
         except TimeoutError:
             pass
@@ -101,9 +100,9 @@ class LiveTable:
 tables: WeakGroup[LiveTable] = WeakGroup()
 
 
-def show_live(shell: Any, watch: Watch, interval: float, first: Picture) -> None:
+def show_live(shell: Any, watch: Watch, first: Picture) -> None:
     """Show a table in the cell that runs, and update it in the background."""
-    table = LiveTable(shell, watch, interval, first)
+    table = LiveTable(shell, watch, first)
     for event, function in (("pre_run_cell", _before_cell), ("post_run_cell", _after_cell)):
         shell.events.register(event, function)  # the first call does it
     table.begin()

@@ -29,7 +29,7 @@ TAKEN = 8
 _STYLES = {"good": "bold green", "bad": "bold red", "warning": "yellow", "quiet": "dim"}
 
 
-def show_screen(watch: Watch, interval: float, first: Picture) -> None:
+def show_screen(watch: Watch, first: Picture) -> None:
     """Draw the table until Ctrl-C, or until what it shows has ended. The last state stays.
 
     A thread draws: a Ctrl-C in the midst of a drawing would leave half of it on the screen.
@@ -38,7 +38,7 @@ def show_screen(watch: Watch, interval: float, first: Picture) -> None:
 
     def run() -> None:
         try:
-            _draw(watch, interval, first, over)
+            _draw(watch, first, over)
         except BaseException as error:  # noqa: BLE001 - raised in the caller's thread
             drawn.settle(error)
         else:
@@ -55,7 +55,7 @@ def show_screen(watch: Watch, interval: float, first: Picture) -> None:
         join(thread, Deadline(PATIENCE))
 
 
-def _draw(watch: Watch, interval: float, shown: Picture, over: Waiter) -> None:
+def _draw(watch: Watch, shown: Picture, over: Waiter) -> None:
     console = Console(highlight=False)
     live = Live(
         console=console,
@@ -69,7 +69,7 @@ def _draw(watch: Watch, interval: float, shown: Picture, over: Waiter) -> None:
         live.update(render(shown, console), refresh=True)
         while not word:
             try:
-                word = over.wait(Deadline(interval))
+                word = over.wait(Deadline(watch.pause))
             except TimeoutError:
                 picture = watch.look()
                 if picture is None or watch.is_over:
@@ -96,6 +96,7 @@ def render(picture: Picture, console: Console) -> RenderableType:
     if picture.rows and room > 0:
         parts.append(_table(picture, console.width, room))
     parts += [_one_line(Text(printable(note), "dim")) for note in picture.notes]
+    parts.append(Text())  # for the terminal's ^C: at the end of a full line it would scroll
     return Group(*parts)
 
 

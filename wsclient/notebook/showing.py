@@ -27,17 +27,17 @@ def show_client(
         check_channels(channels)
     check_whole("limit", limit, 1)
     check_number("interval", interval, FASTEST)
-    _show(ClientWatch(client, channels, limit), interval)
+    _show(ClientWatch(client, channels, limit, interval))
 
 
 def show_book(book: ShownBook, core: Core | None, depth: int, interval: float) -> None:
     """See :meth:`OrderBook.show`."""
     check_whole("depth", depth, 1)
     check_number("interval", interval, FASTEST)
-    _show(BookWatch(book, core, depth), interval)
+    _show(BookWatch(book, core, depth, interval))
 
 
-def _show(watch: Watch, interval: float) -> None:
+def _show(watch: Watch) -> None:
     shell = notebook_shell()
     first = watch.look()
     if first is None:
@@ -45,7 +45,7 @@ def _show(watch: Watch, interval: float) -> None:
     if watch.is_over:
         first = watch.last(first)
     if shell is not None:
-        show_live(shell, watch, interval, first)
+        show_live(shell, watch, first)
     elif sys.stdout.isatty() and os.environ.get("TERM") != "dumb" and not watch.is_over:
         forbid_worker_threads()
         try:
@@ -54,6 +54,6 @@ def _show(watch: Watch, interval: float) -> None:
             raise ConfigurationError(
                 "show() in a terminal needs rich: pip install 'wsclient-market[cli]'"
             ) from error
-        show_screen(watch, interval, first)
+        show_screen(watch, first)
     else:
         print("\n".join(first.as_lines()), flush=True)

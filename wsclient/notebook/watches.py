@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import weakref
 from abc import ABC, abstractmethod
 from collections import deque
@@ -25,6 +26,9 @@ from wsclient.views import Quote
 
 __all__ = ["BookWatch", "ClientWatch", "ShownBook", "ShownClient", "Watch"]
 
+#: Looks at a client with very many channels are this many times their own duration apart, so that
+#: they take no more of a core and of the client's lock.
+SHARE = 20
 #: How many prices a course has.
 COURSE = 60
 #: The program's own context may have fewer digits, or traps.
@@ -56,12 +60,21 @@ class Watch(ABC):
     #: True once the last picture was one of something that has ended.
     is_over = False
 
-    def __init__(self, core: Core | None) -> None:
+    def __init__(self, core: Core | None, interval: float) -> None:
         self._core = core
+        self._interval = interval
+        #: How long (s) to wait until the next look.
+        self.pause = interval
 
-    @abstractmethod
     def look(self) -> Picture | None:
         """Return a picture as of now; None if the thing has been garbage-collected."""
+        begin = time.perf_counter()
+        picture = self._look()
+        self.pause = max(self._interval, SHARE * (time.perf_counter() - begin))
+        return picture
+
+    @abstractmethod
+    def _look(self) -> Picture | None: ...
 
     @contextmanager
     def waking(self, wake: Callable[[], None]) -> Iterator[None]:
@@ -99,15 +112,17 @@ class Watch(ABC):
 class ClientWatch(Watch):
     """A client, its channels, and the prices of those that have one."""
 
-    def __init__(self, client: ShownClient, channels: tuple[str, ...], limit: int) -> None:
-        super().__init__(client._core)
+    def __init__(
+        self, client: ShownClient, channels: tuple[str, ...], limit: int, interval: float
+    ) -> None:
+        super().__init__(client._core, interval)
         self._client = weakref.ref(client)
         self._channels = channels
         self._limit = limit
         self._shown: list[str] = []
         self._courses: dict[str, deque[float]] = {}
 
-    def look(self) -> Picture | None:
+    def _look(self) -> Picture | None:
         client = self._client()
         if client is None:
             return None
@@ -130,13 +145,13 @@ class ClientWatch(Watch):
 class BookWatch(Watch):
     """An order book, and its mids."""
 
-    def __init__(self, book: ShownBook, core: Core | None, depth: int) -> None:
-        super().__init__(core)
+    def __init__(self, book: ShownBook, core: Core | None, depth: int, interval: float) -> None:
+        super().__init__(core, interval)
         self._book = weakref.ref(book)
         self._depth = depth
         self._mids: deque[float] = deque(maxlen=COURSE)
 
-    def look(self) -> Picture | None:
+    def _look(self) -> Picture | None:
         book = self._book()
         if book is None:
             return None
