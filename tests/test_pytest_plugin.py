@@ -207,6 +207,23 @@ def test_a_test_that_fails_does_not_replace_its_recording(
     result.stdout.fnmatch_lines(["*- wsclient venue -*", "*connection 1*-> *subscribe*"])
 
 
+def test_a_test_that_is_skipped_is_not_recorded(
+    run: Run, real: FakeVenue, pytester: pytest.Pytester
+) -> None:
+    result = run(
+        """
+        @pytest.mark.venue_recording("one", url="<url>")
+        def test_it(recorded_venue):
+            with wsclient.connect(recorded_venue.url, dialect="kraken"):
+                pytest.skip("not today")
+        """,
+        "--venue-record=once",
+        url=real.url,
+    )
+    result.assert_outcomes(skipped=1)
+    assert not (pytester.path / "one").exists()
+
+
 def test_a_request_that_is_not_recorded_fails_the_test(
     run: Run, real: FakeVenue, publishing: str
 ) -> None:

@@ -22,8 +22,8 @@ SECTION = "wsclient venue"
 _VENUES = pytest.StashKey["list[FakeVenue | RecordedVenue]"]()
 #: What is not to be shown in its report.
 _SECRETS = pytest.StashKey["list[str]"]()
-#: Whether a phase of it has failed.
-_FAILED = pytest.StashKey[bool]()
+#: Whether its function has passed: a test that was skipped has not.
+_PASSED = pytest.StashKey[bool]()
 #: How many requests that are not recorded were reported.
 _REPORTED = pytest.StashKey[int]()
 #: An id of this run, the same in all its processes.
@@ -164,7 +164,7 @@ def recorded_venue(
         text = _unknown(request.node)  # such as of a client that was closed after the test
         if text:
             pytest.fail(text, pytrace=False)
-        if venue.is_recording and not request.node.stash.get(_FAILED, False):
+        if venue.is_recording and request.node.stash.get(_PASSED, False):
             venue.keep()
     finally:
         venue.close()
@@ -231,12 +231,9 @@ def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
-    if report.when == "setup":
-        item.stash[_FAILED] = False  # a test may run again
-    if report.failed:
-        item.stash[_FAILED] = True
-        if item.stash.get(_VENUES, []):
-            report.sections.append((SECTION, _journal_of(item)))
+    item.stash[_PASSED] = report.when == "call" and report.passed
+    if report.failed and item.stash.get(_VENUES, []):
+        report.sections.append((SECTION, _journal_of(item)))
     return report
 
 

@@ -37,6 +37,10 @@ def test_ids_times_secrets_and_order_do_not_matter(one: Any, other: Any) -> None
         ({"op": "subscribe", "args": ["a"]}, {"op": "subscribe", "args": ["b"]}),
         ({"op": "subscribe", "args": ["a"]}, {"op": "unsubscribe", "args": ["a"]}),
         ({"op": "order", "price": "1.0"}, {"op": "order", "price": "2.0"}),
+        (
+            {"channel": "candles", "key": "trade:1m:tA"},
+            {"channel": "candles", "key": "trade:1m:tB"},
+        ),
         ({"op": "login", "args": []}, {"op": "subscribe", "args": []}),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,8 @@ from wsclient.testing import FakeVenue, RecordedVenue, read_recording
 from wsclient.testing.conversations import Passage, write_talk
 from wsclient.testing.scrubbing import Scrubber
 
+#: A key and a certificate that it has signed itself.
+LOCALHOST = Path(__file__).with_name("localhost.pem")
 Dial = Callable[..., ClientConnection]
 
 
@@ -317,6 +320,22 @@ def test_a_venue_that_is_not_there_is_a_bad_gateway(venue: FakeVenue, tmp_path: 
         connect(recorded.url)
     assert caught.value.response.status_code == 502
     assert b"the venue cannot be reached" in bytes(caught.value.response.body or b"")
+
+
+def test_a_venue_with_tls_is_recorded(
+    dial_at: Dial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(LOCALHOST))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(LOCALHOST)
+    with FakeVenue(ssl_context=context) as real:
+        url = f"wss://localhost:{real.port}/"
+        with RecordedVenue(tmp_path, url, mode="once") as recorded:
+            assert recorded.url.startswith("ws://127.0.0.1:")
+            subscribe(dial_at(recorded.url))
+            recorded.keep()
+    with RecordedVenue(tmp_path) as replayed:
+        subscribe(dial_at(replayed.url))
 
 
 def test_the_subprotocol_and_the_clients_close_are_passed_on(dial_at: Dial, tmp_path: Path) -> None:

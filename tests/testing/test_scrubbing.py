@@ -56,6 +56,16 @@ def test_a_channel_is_shown() -> None:
     assert json.loads(scrubbed(request)) == request
 
 
+def test_what_is_called_a_key_or_a_token_may_be_a_channel_or_a_coin() -> None:
+    scrubber = Scrubber()
+    for request in ('{"key":"trade:1m:tBTCUSD"}', '{"token":"PEPE-USDT"}'):
+        scrubber.learn_sent(request)
+    assert scrubber.sent('{"key":"trade:1m:tBTCUSD"}') == '{"key":"trade:1m:tBTCUSD"}'
+    assert scrubber.received('["trade:1m:tBTCUSD","PEPE-USDT"]') == (
+        '["trade:1m:tBTCUSD","PEPE-USDT"]'
+    )
+
+
 def test_a_secret_is_hidden_wherever_it_stands_once_it_is_known() -> None:
     scrubber = Scrubber()
     scrubber.learn_sent('{"method":"order","params":{"token":"t0k/en==","symbol":"BTC"}}')

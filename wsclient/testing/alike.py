@@ -9,7 +9,7 @@ from typing import Any, Literal
 from urllib.parse import parse_qsl
 
 from wsclient.testing.frames import Payload
-from wsclient.testing.scrubbing import HIDDEN, Scrubber, is_login
+from wsclient.testing.scrubbing import HIDDEN, Scrubber, is_hidden, is_login
 from wsclient.transport.masking import is_secret
 
 __all__ = ["essence", "essence_of_path", "heartbeat_of", "id_of", "ids_of", "with_ids", "words"]
@@ -64,7 +64,7 @@ def essence_of_path(path: str) -> tuple[str, str]:
     """Return the path of a handshake, and what of its query matters."""
     head, _, query = Scrubber().url(path).partition("?")
     fields = parse_qsl(query, keep_blank_values=True)
-    kept = sorted(f"{name}={value}" for name, value in fields if not _is_volatile(name))
+    kept = sorted(f"{name}={value}" for name, value in fields if not _is_volatile(name, value))
     return head.rstrip("/"), "&".join(kept)
 
 
@@ -123,13 +123,17 @@ def _parsed(payload: Payload) -> Any:
     return message if isinstance(message, (dict, list)) else None
 
 
-def _is_volatile(name: str) -> bool:
-    return name.replace("_", "").replace("-", "").lower() in _NAMES or is_secret(name)
+def _is_volatile(name: str, value: Any) -> bool:
+    """Return whether a value differs at each run, or is a secret."""
+    if name.replace("_", "").replace("-", "").lower() in _NAMES:
+        return True
+    return is_hidden(name, value) if isinstance(value, str) else is_secret(name)
 
 
 def _kept(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {key: _kept(found) for key, found in value.items() if not _is_volatile(str(key))}
+        pairs = ((str(key), found) for key, found in value.items())
+        return {key: _kept(found) for key, found in pairs if not _is_volatile(key, found)}
     if isinstance(value, list):
         return sorted((_kept(found) for found in value), key=_dumped)
     return value
@@ -160,5 +164,5 @@ def _ids(value: Any) -> Iterator[str]:
         found = value[key]
         if isinstance(found, (Mapping, list)):
             yield from _ids(found)
-        elif _is_volatile(str(key)) and not is_secret(str(key)):
+        elif _is_volatile(str(key), found) and not is_secret(str(key)):
             yield json.dumps(found, ensure_ascii=False)

@@ -132,7 +132,9 @@ class RecordedVenue:
         self.close()
 
     def _record(self) -> None:
-        from wsclient.testing.passing import PassThrough  # imports much that others do not need
+        # Imported lazily: they need packages of the extra, and much time.
+        from wsclient.recording import container  # noqa: F401 - raises now rather than at the end
+        from wsclient.testing.passing import PassThrough
 
         self._lock = _locked(self.folder)
         try:

@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
 from wsclient.testing.frames import Payload
 from wsclient.transport.masking import FrameMask, is_secret
 
-__all__ = ["HIDDEN", "Scrubber", "is_login"]
+__all__ = ["HIDDEN", "Scrubber", "is_hidden", "is_login"]
 
 HIDDEN = "***"
 #: The shortest text (characters) that is taken for a secret because of where it stands; in a login
@@ -27,13 +27,19 @@ _PLAIN_HEADERS = frozenset(
         "accept-language",
         "cache-control",
         "connection",
+        "content-type",
         "host",
         "origin",
         "pragma",
+        "referer",
         "upgrade",
         "user-agent",
     }
 )
+#: Names whose values are secret however they look. Others, such as "token", may name a coin.
+_SURELY_SECRET = re.compile("secret|sign|sig|pass|auth|jwt|cookie", re.IGNORECASE)
+#: A text without a digit is a name, unless it is longer than names are.
+MAX_NAME = 16
 #: Words of an Authorization header that are not secret.
 _SCHEMES = frozenset({"basic", "bearer", "digest", "token"})
 #: The names of fields that say what a request is for, and the values that mean a login.
@@ -91,8 +97,9 @@ class Scrubber:
         message = _parsed(payload)
         login = is_login(message)
         for name, value in _leaves(message):
-            if is_secret(name):
-                self._learn(value, MIN_NAMED)
+            if is_hidden(name, value):
+                if _SURELY_SECRET.search(name) or _is_random(value):
+                    self._learn(value, MIN_NAMED)
             elif login and name not in _PLAIN_FIELDS:
                 self._learn(value, MIN_UNNAMED)
 
@@ -102,7 +109,7 @@ class Scrubber:
         if FrameMask(str)(text) == text:
             return  # no field has such a name
         for name, value in _leaves(_parsed(payload)):
-            if is_secret(name) and any(map(str.isdigit, value)):
+            if is_hidden(name, value) and _is_random(value):
                 self._learn(value, MIN_RECEIVED)
 
     def _learn(self, secret: str, least: int) -> None:
@@ -140,6 +147,12 @@ class Scrubber:
         return self.text(head + mark + "&".join(shown))
 
 
+def is_hidden(name: str, value: str) -> bool:
+    """Return whether a field's value is not to be shown, by its name, or by both."""
+    text = json.dumps({name: value}, ensure_ascii=False)
+    return FrameMask(str)(text) != text or (value == HIDDEN and is_secret(name))
+
+
 def is_login(message: Any) -> bool:
     """Return whether a decoded message of a client is a login."""
     if not isinstance(message, Mapping):
@@ -166,6 +179,10 @@ def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
             yield from _leaves(found, name)
     elif isinstance(value, str):
         yield name, value
+
+
+def _is_random(text: str) -> bool:
+    return any(map(str.isdigit, text)) or len(text) > MAX_NAME
 
 
 def _is_number(text: str) -> bool:
