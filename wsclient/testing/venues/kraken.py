@@ -89,7 +89,6 @@ class KrakenProtocol(PrivateProtocol):
         "auth": Route("/ws-auth/v2", _PRIVATE),
         "l3": Route("/ws-l3/v2", _LEVEL3),
     }
-    default_route = "public"
     DEPTHS = (10, 25, 100, 500, 1000)
     heartbeat_payload = b'{"channel":"heartbeat"}'
 
