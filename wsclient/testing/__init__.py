@@ -25,6 +25,7 @@ except ModuleNotFoundError as error:
         name=error.name,
     ) from error
 
+from wsclient.testing.accounts import Account, OrderChange, OrderRefusal, VenueOrder
 from wsclient.testing.delivery import Delivery
 from wsclient.testing.faults import Fault, FaultProxy, ProxiedConnection
 from wsclient.testing.faultwords import ReplayFault
@@ -38,6 +39,7 @@ from wsclient.testing.protocols import ScriptedProtocol
 from wsclient.testing.recordedvenue import RecordedVenue
 from wsclient.testing.recordings import messages_of, read_recording
 from wsclient.testing.replay import Recorded, Replay
+from wsclient.testing.restcalls import RestCall
 from wsclient.testing.routes import Route
 from wsclient.testing.venue import FakeVenue
 from wsclient.testing.venues.generic import GenericProtocol
@@ -45,6 +47,7 @@ from wsclient.testing.venues.kraken import KrakenProtocol
 
 __all__ = [
     "KINDS",
+    "Account",
     "ChannelRefusal",
     "Comparison",
     "Delivery",
@@ -57,6 +60,8 @@ __all__ = [
     "HandshakeFault",
     "Journal",
     "KrakenProtocol",
+    "OrderChange",
+    "OrderRefusal",
     "Payload",
     "Peer",
     "ProxiedConnection",
@@ -65,10 +70,12 @@ __all__ = [
     "RecordedVenue",
     "Replay",
     "ReplayFault",
+    "RestCall",
     "Route",
     "ScriptedProtocol",
     "Sent",
     "VenueLimits",
+    "VenueOrder",
     "VenueProtocol",
     "messages_of",
     "read_recording",
