@@ -505,8 +505,10 @@ def test_a_batch_succeeds_and_fails_per_order(name: str) -> None:
     assert trader.failures is not None
     with FakeVenue(name) as venue, trading(name, venue) as client:
         client.request(trader.place("a", venue))
-        answer = client.request(trader.batch("a", venue))
-        assert trader.failures(answer) == [True, False, True]
+        with pytest.raises(wsclient.RequestRejected) as caught:
+            client.request(trader.batch("a", venue))
+        assert sorted(caught.value.failed) == [0, 2]
+        assert trader.failures(caught.value.reply) == [True, False, True]
         assert [o.client_id for o in venue.account.orders.values()] == ["a", "other"]
 
 

@@ -13,7 +13,7 @@
     in   {"type": "ending", "reason": R, "within": S}   the venue will end this connection, in S
          seconds if it says so, and wants another one before
     in   {"type": "response", "id": N, ...}   the answer to a request(), which had this "id". It is
-         a refusal as above
+         a refusal as above, and so may be those in its list "responses", one for each item
     in   {"type": "system" | "heartbeat" | "ping" | "pong" | "status", ...}   filtered
     in   anything else   unhandled
 
@@ -69,7 +69,7 @@ class Generic(Dialect):
     """
 
     name: ClassVar[str] = "generic"
-    client_order_id = "client_order_id"
+    client_order_id = "client_id"
     _routes: RouteAddresses | None = None
 
     def __init__(
@@ -176,7 +176,9 @@ class Generic(Dialect):
         if kind in self._ending_types:
             return _ending(message)
         if kind in self._response_types:
-            return Reply(message["id"], message, _refusal(message))
+            rows = message.get("responses") or ()
+            failed = {n: reason for n, row in enumerate(rows) if (reason := _refusal(row))}
+            return Reply(message["id"], message, _refusal(message), failed or None)
         return Unhandled(kind or "", channel or "")
 
     def _answer(self, answer: dict[str, Any], channel: str | None) -> Item:
