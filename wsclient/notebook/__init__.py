@@ -1,1 +1,1 @@
-"""For notebooks: the messages of a client as frames of pandas, polars and Arrow."""
+"""Notebooks: frames of messages, and live tables of clients and order books."""
