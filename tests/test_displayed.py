@@ -119,6 +119,8 @@ class TestForked:
                     wsclient.close_all()
                     with pytest.raises(wsclient.ClientForked):
                         client.show()
+                    with pytest.raises(wsclient.ClientForked):
+                        book.show()
                     status = 0
                 finally:
                     os._exit(status)

@@ -6,7 +6,6 @@ import sys
 
 from wsclient import html
 from wsclient.observable import _Observable
-from wsclient.telemetry.overview import chosen, overview
 from wsclient.threads.weak import WeakGroup
 
 __all__ = ["made"]
@@ -34,7 +33,8 @@ class _Displayed(_Observable):
         garbage-collected. In a terminal it draws by ``rich`` (extra ``cli``), until Ctrl-C or the
         end of the client. Elsewhere, such as in a pipe, it prints the table once.
 
-        Raises ClientForked in a child process.
+        Raises ConfigurationError for an argument that cannot work, or without ``rich`` in a
+        terminal, and ClientForked in a child process.
         """
         # From a layer above.
         from wsclient.notebook.showing import show_client
@@ -42,6 +42,8 @@ class _Displayed(_Observable):
         show_client(self, channels, limit, interval)
 
     def _repr_html_(self) -> str:
+        from wsclient.telemetry.overview import chosen, overview  # only notebooks need it
+
         try:
             stats = self.stats()
             shown = chosen(stats, (), SHOWN_CHANNELS)

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 from wsclient import dialects, html
 from wsclient.books.book import Book, Level, Side
 from wsclient.books.keeper import LiveBook
-from wsclient.books.ladder import ladder
 from wsclient.books.status import BookState, BookStatus
 from wsclient.checks import check_timeout
 from wsclient.dialect.base import Dialect
@@ -240,6 +239,8 @@ class OrderBook:
         return f"<OrderBook {live.channel!r} {f'out of sync: {why}' if why else sides}>"
 
     def _repr_html_(self) -> str:
+        from wsclient.books.ladder import ladder  # only notebooks need it
+
         live: LiveBook | None = vars(self).get("_live")
         if live is None:
             return html.page(html.lines(["OrderBook, not made"]))

@@ -264,7 +264,9 @@ def test_a_table_of_which_nothing_changes_is_not_sent_again(kernel: Kernel) -> N
     assert len(pictures(kernel)) <= 3
 
 
-@pytest.mark.parametrize("end", ["rerun", "interrupt", "collected", "failed", "book closed"])
+@pytest.mark.parametrize(
+    "end", ["rerun", "interrupt", "cancel", "collected", "failed", "book closed"]
+)
 def test_a_live_table_ends(kernel: Kernel, venue: FakeVenue, end: str) -> None:
     kernel.run(f"{CONNECT}\nbook = client.order_book('A/B')")
     if end == "book closed":
@@ -287,6 +289,10 @@ def test_a_live_table_ends(kernel: Kernel, venue: FakeVenue, end: str) -> None:
     elif end == "interrupt":
         kernel.run("client.show()\nbook.show()")
         blocked(kernel, venue, "client.recv()", 1)
+        until_shown(kernel, "interrupt")
+    elif end == "cancel":  # an interrupt ends a cell that awaits by this
+        kernel.run("client.show()")
+        kernel.run("import asyncio\nraise asyncio.CancelledError")
         until_shown(kernel, "interrupt")
     else:
         for _ in range(5):

@@ -22,6 +22,7 @@ from wsclient.runtime.core import Core
 from wsclient.telemetry.overview import Latest, chosen, overview
 from wsclient.telemetry.stats import Stats
 from wsclient.text import number_text, one_line
+from wsclient.threads.forking import forked_error
 from wsclient.views import Quote
 
 __all__ = ["BookWatch", "ClientWatch", "ShownBook", "ShownClient", "Watch"]
@@ -67,7 +68,12 @@ class Watch(ABC):
         self.pause = interval
 
     def look(self) -> Picture | None:
-        """Return a picture as of now; None if the thing has been garbage-collected."""
+        """Return a picture as of now; None if the thing has been garbage-collected.
+
+        Raises ClientForked in a child process.
+        """
+        if self._core is not None and self._core.is_forked:
+            raise forked_error()
         begin = time.perf_counter()
         picture = self._look()
         self.pause = max(self._interval, SHARE * (time.perf_counter() - begin))
