@@ -138,7 +138,8 @@ def default_of(name: str) -> Any:
         return getattr(wsclient.Limits(), attribute)
     if where == "frames":
         return inspect.signature(FrameParser).parameters[attribute].default
-    (path,) = (path for path in PACKAGE.rglob(f"{where}.py") if path.parent.name != "cli")
+    found = PACKAGE.rglob(f"{where}.py")
+    (path,) = (path for path in found if path.parent.name not in ("cli", "testing"))
     module = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
     return getattr(importlib.import_module(module), attribute)
 

@@ -39,7 +39,7 @@ from wsclient.testing.protocols import ScriptedProtocol
 from wsclient.testing.recordedvenue import RecordedVenue
 from wsclient.testing.recordings import messages_of, read_recording
 from wsclient.testing.replay import Recorded, Replay
-from wsclient.testing.restcalls import RestCall
+from wsclient.testing.rest import RestCall
 from wsclient.testing.routes import Route
 from wsclient.testing.venue import FakeVenue
 from wsclient.testing.venues.generic import GenericProtocol

@@ -25,7 +25,7 @@ from wsclient.testing.protocols import (
     repeat,
     texts,
 )
-from wsclient.testing.restcalls import RestCall
+from wsclient.testing.rest import RestCall
 from wsclient.testing.routes import Route
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from wsclient.testing import RestCall
-from wsclient.testing.restcalls import RestReader, answered
+from wsclient.testing.rest import RestReader, answered
 
 POST = b"POST /token?a=1 HTTP/1.1\r\nHost: x\r\nAPI-Key: k\r\nContent-Length: 5\r\n\r\nnonce"
 
