@@ -176,6 +176,7 @@ Test a dialect with :class:`wsclient.testing.FakeVenue`, and with a recording of
 
 from __future__ import annotations
 
+from wsclient.dialect.access import Access
 from wsclient.dialect.base import Dialect
 from wsclient.dialect.books import BookFormat, BookUpdate, Levels, Row, Snapshot, levels
 from wsclient.dialect.routes import RouteAddresses, Routing
@@ -196,6 +197,7 @@ from wsclient.stream.items import (
     DataFields,
     Ended,
     Ending,
+    Expired,
     Heads,
     Heartbeat,
     Item,
@@ -226,6 +228,7 @@ __all__ = [  # noqa: RUF022 - the base class, what it takes and returns, errors,
     "SubscribedChannels",
     "Ended",
     "Ending",
+    "Expired",
     "Heartbeat",
     "Respond",
     "Notice",
@@ -236,6 +239,7 @@ __all__ = [  # noqa: RUF022 - the base class, what it takes and returns, errors,
     "Unhandled",
     "Verb",
     "RestRequest",
+    "Access",
     "RouteAddresses",
     "Routing",
     "BookFormat",

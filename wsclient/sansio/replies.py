@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from wsclient.errors import OutcomeUnknown, RequestRejected, WaitTimeout
+from wsclient.errors import OutcomeUnknown, RequestRejected, WaitTimeout, WSClientError
 from wsclient.sansio.output import Output
 from wsclient.sansio.timers import Timers
 from wsclient.stream.items import Reply
@@ -29,6 +29,11 @@ class Replies:
         """Whether a request waits for its reply."""
         return bool(self._waiting)
 
+    @property
+    def oldest(self) -> int | None:
+        """The id of the request that waits longest, None if none does."""
+        return next(map(int, self._waiting), None)
+
     def begin(self, request_id: int, token: Any, deadline: float) -> None:
         """Wait for the reply to a request that is about to be sent; it settles ``token``."""
         self._waiting[str(request_id)] = (token, deadline)
@@ -48,7 +53,12 @@ class Replies:
             self._output.settle(token, None, reply.payload)
         else:
             reason = self._mask(str(reply.error))
-            error = RequestRejected(f"the venue refused the request: {reason}", reply.payload)
+            error: WSClientError
+            if reply.is_unknown:
+                text = "the venue does not say whether it has acted on the request"
+                error = OutcomeUnknown(f"{text}: {reason}")
+            else:
+                error = RequestRejected(f"the venue refused the request: {reason}", reply.payload)
             self._output.settle(token, error)
 
     def expire(self, now: float) -> None:

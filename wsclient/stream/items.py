@@ -15,6 +15,7 @@ __all__ = [
     "DataFields",
     "Ended",
     "Ending",
+    "Expired",
     "Heads",
     "Heartbeat",
     "Item",
@@ -106,6 +107,16 @@ class Ending(msgspec.Struct, gc=False):
     within: float | None = None
 
 
+class Expired(msgspec.Struct, gc=False):
+    """The venue sends nothing more on this connection, although it stays open: a key has expired.
+
+    The connection is replaced at once, and the next message of each of its channels carries a gap
+    mark.
+    """
+
+    reason: str
+
+
 class SubscribedChannels(msgspec.Struct, gc=False):
     """A cumulative answer: all channels that are subscribed now, in any order."""
 
@@ -139,11 +150,16 @@ class Respond(msgspec.Struct, gc=False):
 
 
 class Reply(msgspec.Struct, gc=False):
-    """The decoded answer to a ``client.request()``; ``error`` is set if the venue refused it."""
+    """The decoded answer to a ``client.request()``; ``error`` is set if the venue refused it.
+
+    With ``is_unknown``, the error leaves open whether the venue has acted on the request. An error
+    without a ``request_id`` answers the oldest request that waits, a subscribe too.
+    """
 
     request_id: Any
     payload: Any
     error: str | None = None
+    is_unknown: bool = False
 
 
 class LoginAccepted(msgspec.Struct, gc=False):
@@ -171,6 +187,7 @@ Item = (
     | Rejection
     | Ended
     | Ending
+    | Expired
     | SubscribedChannels
     | Heartbeat
     | Notice
