@@ -153,7 +153,7 @@ class VenueTraits(Protocol):
     def personal(self, peer: Peer, channel: str, payload: Payload) -> Payload | None:
         """Return a published message as one connection gets it; None if it does not."""
 
-    def rest(self, call: RestCall) -> bytes | None:
+    def rest(self, call: RestCall, accounts: Sequence[Account]) -> bytes | None:
         """Return the JSON that answers a request by REST that is no GET, None for a status 404."""
 
     def is_private(self, channel: str) -> bool:
@@ -359,7 +359,9 @@ class Peer(_Expecting):
     def _called(self, call: RestCall) -> bytes | None:
         if self.venue.has_journal:
             self.venue.calls.append(call)
-        return None if self._fault is not None else self.venue.traits.rest(call)
+        if self._fault is not None:
+            return None
+        return self.venue.traits.rest(call, self.venue.accounts)
 
     def _admit(self, request: Request) -> HandshakeFailure | int | None:
         self.route = self.venue.routes.of(request.path)

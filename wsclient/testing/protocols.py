@@ -68,7 +68,7 @@ class ScriptedProtocol:
     def http(self, path: str) -> bytes | None:
         return None
 
-    def rest(self, call: RestCall) -> bytes | None:
+    def rest(self, call: RestCall, accounts: Sequence[Account]) -> bytes | None:
         """Return the JSON that answers a request by REST that is no GET, None for a status 404."""
         return None
 
