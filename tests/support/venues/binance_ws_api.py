@@ -8,7 +8,7 @@ from wsclient.dialects.binance_ws_api import BinanceWsApi
 VENUE = Venue(
     BinanceWsApi(),
     quiet=["userData"],
-    others=[],
+    others=["depth"],
     times=[({"subscriptionId": 0, "event": {"e": "executionReport", "E": MS}}, NS)],
     private=Private("userData", ("api_key", "secret")),
 )

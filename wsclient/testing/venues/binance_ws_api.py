@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 from wsclient.dialect import sign
 from wsclient.dialects.binance_ws_api import USER_DATA, BinanceWsApi
 from wsclient.testing.accounts import Account, OrderChange, OrderRefusal, VenueOrder
-from wsclient.testing.market import MarketEvent
+from wsclient.testing.market import MarketEvent, MarketTrade
 from wsclient.testing.peer import Peer
 from wsclient.testing.private import PrivateProtocol, same, text_of
 from wsclient.testing.protocols import Payload, as_object, encode, is_muted, milliseconds
@@ -36,7 +36,7 @@ class _Refused(Exception):
 
 
 @dataclass
-class _Session:
+class _Logon:
     """What one connection has: the account of its logon, and its subscription."""
 
     logged_on: Account | None = None
@@ -67,11 +67,15 @@ class BinanceWsApiProtocol(PrivateProtocol):
     def __init__(self) -> None:
         super().__init__()
         self.revoked: set[str] = set()
-        self._sessions: WeakKeyDictionary[Peer, _Session] = WeakKeyDictionary()
+        self._sessions: WeakKeyDictionary[Peer, _Logon] = WeakKeyDictionary()
 
     @classmethod
     def channels(cls) -> list[str]:
         return [USER_DATA]
+
+    def listing(self, channel: str) -> tuple[str, type[MarketEvent]] | None:
+        """The made-up market is a stream of fills here."""
+        return (self.symbols[0], MarketTrade) if channel == USER_DATA else None
 
     def is_private(self, channel: str) -> bool:
         return channel == USER_DATA
@@ -82,7 +86,7 @@ class BinanceWsApiProtocol(PrivateProtocol):
         return None if quote is None else (symbol.removesuffix(quote), quote)
 
     def greeting(self, peer: Peer) -> Iterator[Payload]:
-        self._sessions[peer] = _Session()
+        self._sessions[peer] = _Logon()
         yield from ()
 
     def shutdown_notice(self, peer: Peer) -> Payload:
@@ -202,7 +206,7 @@ class BinanceWsApiProtocol(PrivateProtocol):
             raise _Refused(400, -1022, "Signature for this request is not valid.")
         return account
 
-    def _status(self, session: _Session) -> dict[str, Any]:
+    def _status(self, session: _Logon) -> dict[str, Any]:
         account = session.logged_on
         has_stream = session.subscription is not None
         return {"apiKey": account and account.api_key, "userDataStream": has_stream}
@@ -255,6 +259,29 @@ class BinanceWsApiProtocol(PrivateProtocol):
         text = payload.decode() if isinstance(payload, bytes) else payload
         number = self._sessions[peer].subscription
         return f'{{"subscriptionId":{number},{text[1:]}'
+
+    def fields(self, channel: str, event: MarketEvent, is_snapshot: bool = False) -> dict[str, Any]:
+        if not isinstance(event, MarketTrade):
+            raise TypeError("there is no market data here")
+        price, size = str(event.price), str(event.size)
+        return {
+            "e": "executionReport",
+            "s": self.symbols[0],
+            "c": f"made-up-{event.number}",
+            "S": event.side.upper(),
+            "o": "LIMIT",
+            "f": "GTC",
+            "q": size,
+            "p": price,
+            "x": "TRADE",
+            "X": "FILLED",
+            "i": event.number,
+            "l": size,
+            "z": size,
+            "L": price,
+            "T": milliseconds(),
+            "t": event.number,
+        }
 
     def data(self, channel: str, sequence: int, fields: Mapping[str, Any]) -> Payload:
         return encode({"event": {"E": milliseconds(), **fields}})
