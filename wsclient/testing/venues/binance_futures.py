@@ -108,6 +108,12 @@ class BinanceFuturesProtocol(BinanceProtocol, PrivateProtocol):
             peer.account = None
         return ended
 
+    def delete(self, account: Account) -> None:
+        """Delete the listen key of an account, as another program may do, under the lock."""
+        key = self._live(account)
+        if key is not None:
+            self._end(key)
+
     def expire(self) -> None:
         """Let all listen keys expire now."""
         for key in list(self._keys.values()):
