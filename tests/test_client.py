@@ -653,8 +653,14 @@ class TestSending:
                 client.send("x" * 30_000_000)
             venue.wait_for(lambda venue: len(venue.peers) == 2)
 
-    def test_the_generic_dialect_cannot_request(self, client: Any) -> None:
-        with pytest.raises(wsclient.NotSupported, match="send"):
+    def test_a_dialect_that_cannot_request_says_so(self, venue: FakeVenue) -> None:
+        class Plain(wsclient.Generic):
+            request = wsclient.Dialect.request
+
+        with (
+            wsclient.connect(venue.url, dialect=Plain()) as client,
+            pytest.raises(wsclient.NotSupported, match=r"generic.*use send\(\)"),
+        ):
             client.request({"op": "x"})
 
     def test_request_returns_the_reply_correlated_to_it(self) -> None:

@@ -509,7 +509,6 @@ def test_listening_on_all_interfaces_warns(serving, connect):
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (["--dialect", "kucoin"], "serve does not speak kucoin, only "),
         (["--dialect", "karken"], "serve does not speak karken, only "),
         (
             ["--dialect", "okx", "--channel", "x"],

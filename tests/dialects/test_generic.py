@@ -10,9 +10,9 @@ import pytest
 from support.reading import Data, read_one
 from wsclient.dialect.values import Limits
 from wsclient.dialects import Generic, Kraken, find
-from wsclient.errors import ConfigurationError, NotSupported
+from wsclient.errors import ConfigurationError
 from wsclient.stream.incoming import Invalid
-from wsclient.stream.items import Ack, Heartbeat, Item, Rejection, Unhandled
+from wsclient.stream.items import Ack, Heartbeat, Item, Rejection, Reply, Unhandled
 
 peek = partial(read_one, Generic())
 
@@ -37,9 +37,14 @@ def test_a_message_takes_one_channel() -> None:
     assert [list(batch) for batch in Generic().batches(["a", "b"])] == [["a"], ["b"]]
 
 
-def test_requests_are_not_supported() -> None:
-    with pytest.raises(NotSupported, match=r"generic.*use send\(\)"):
-        Generic().request({}, 1)
+def test_a_request_gets_an_id_that_its_response_repeats() -> None:
+    assert Generic().request({"type": "order.list"}, 7) == {"type": "order.list", "id": 7}
+    answer = {"type": "response", "id": 7, "status": "success", "orders": []}
+    assert Generic().read(answer) == Reply(7, answer)
+    refused = {"type": "response", "id": 7, "status": "error", "error": "closed"}
+    assert Generic().read(refused) == Reply(7, refused, "closed")
+    other = Generic(response_types=["done"])
+    assert other.read({"type": "done", "id": 8}) == Reply(8, {"type": "done", "id": 8})
 
 
 def test_there_is_no_login_and_the_address_is_unchanged() -> None:

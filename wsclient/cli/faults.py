@@ -25,13 +25,18 @@ class VenueFault:
     period: float | None = None
     #: How long it lasts (s).
     duration: float = 0.0
-    #: It hits every n-th message of each client; 0 if it hits no messages.
+    #: It hits every n-th message of each client, or every n-th request about orders; 0 for neither.
     every: int = 0
     #: Number of handshakes that are refused.
     times: int = 0
     code: int = 1012
     channel: str = ""
     delay: float = 0.0
+
+    @property
+    def hits_messages(self) -> bool:
+        """Whether it hits messages that the venue publishes."""
+        return self.every > 0 and self.kind not in ("cut", "unanswered")
 
 
 def _seconds(text: str) -> float:
@@ -87,6 +92,8 @@ _KEYS: dict[str, Keys] = {
     "gap": _PER_MESSAGE,
     "duplicate": _PER_MESSAGE,
     "garbage": _PER_MESSAGE,
+    "cut": _PER_MESSAGE,
+    "unanswered": _PER_MESSAGE,
     "reject": {"channel": _text},
     "latency": {"ms": _positive},
     "503": {"first": _count},
@@ -105,6 +112,8 @@ EXAMPLES = {
     "gap:every=1000": "every 1000th message of each connection is left out",
     "duplicate:every=500": "... is sent twice",
     "garbage:every=200": "... is cut short, so it is not JSON",
+    "cut:every=5": "every 5th request about orders is executed, then cut off from its answer",
+    "unanswered:every=5": "... is executed, but never answered",
     "reject:channel=X": "subscribing to the channel is refused",
     "503:first=2": "the first 2 handshakes are refused with this status, 400 to 599",
     "latency:ms=200": "everything is delayed by 200 ms, in both directions",

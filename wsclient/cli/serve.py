@@ -11,6 +11,7 @@ import errno
 import heapq
 import ipaddress
 import itertools
+import json
 import queue
 import sys
 import textwrap
@@ -106,7 +107,7 @@ class Service:
             host="127.0.0.1" if by_proxy else args.host,
             port=0 if by_proxy else args.port,
             channels=self.channels,
-            tamper=self._tamper if any(fault.every for fault in self.faults) else None,
+            tamper=self._tamper if any(fault.hits_messages for fault in self.faults) else None,
             log=lambda peer, text: self._say(f"client {peer.id}", text),
             journal=False,
             limits=VenueLimits(channels=args.max_channels, max_age=args.max_age),
@@ -120,6 +121,8 @@ class Service:
             elif fault.kind == "shutdown":
                 if type(self._protocol).shutdown_notice is ScriptedProtocol.shutdown_notice:
                     raise UsageError(f"--fault {fault.text}: {self._dialect} has no such notice")
+            elif fault.kind in ("cut", "unanswered"):
+                self._withhold(fault)
             elif fault.times:
                 self.venue.refuse(int(fault.kind), times=fault.times)
         self._by_proxy = by_proxy
@@ -127,6 +130,14 @@ class Service:
         self.feed: Feed | None = None
         self._is_late = False
         self._running = ExitStack()
+
+    def _withhold(self, fault: VenueFault) -> None:
+        if not self._protocol.takes_orders:
+            raise UsageError(f"--fault {fault.text}: {self._dialect} takes no orders here")
+        if fault.kind == "cut":
+            self.venue.cut_before_answer(None, every=fault.every)
+        else:
+            self.venue.never_answer(None, every=fault.every)
 
     # What is served.
 
@@ -188,13 +199,16 @@ class Service:
             break_long_words=False,
             break_on_hyphens=False,
         )
+        given = self.venue.credentials
+        if given is not None:
+            yield f"Credentials for private channels and orders: {json.dumps(given)}"
         yield "In another shell:"
         dialect = "" if self._dialect == "generic" else f" --dialect {self._dialect}"
         yield f"  wsclient tail {self.url} {self.channels[0]}{dialect}"
         yield "In Python:"
         option = f'"{self._dialect}"'
-        if self._protocol.rest_path is not None:
-            rest = f"{self.url.replace('ws:', 'http:')}{self._protocol.rest_path}"
+        if self._protocol.rest_path is not None or self._protocol.has_rest:
+            rest = f"{self.url.replace('ws:', 'http:')}{self._protocol.rest_path or ''}".rstrip("/")
             option = f'wsclient.dialects.{self._kind}(rest="{rest}")'
         option = "" if self._dialect == "generic" else f", dialect={option}"
         yield f'  import wsclient; client = wsclient.connect("{self.url}"{option})'
@@ -387,7 +401,7 @@ class Service:
         """Yield what a client is sent instead of its next message. Runs under the venue's lock."""
         number = self._counts[peer] = self._counts.get(peer, 0) + 1
         for fault in self.faults:
-            if not fault.every or number % fault.every:
+            if not fault.hits_messages or number % fault.every:
                 continue
             self._say(
                 f"client {peer.id}", f"fault {fault.text}: message {number}, channel {channel}"

@@ -37,6 +37,10 @@ Sources, under docs.bitfinex.com/docs unless another is named:
   ``rest-public-ticker``). The same channels of funding, whose symbols begin with ``f``, have other
   fields, which are not read. That a price of ten digits in a book is the number of an order, of a
   channel with ``prec="R0"``, is our assumption.
+* An order has no id of a request: its answer is a notification (``n``) with the ``cid`` of the
+  order, which must be unique on a UTC day (page ``ws-auth-input-order-new``, and the client
+  bitfinex-api-py). Other inputs, such as ``oc``, are answered by the order's own number: no
+  ``request()`` can wait for these.
 * ``auth``, and the account's channel 0: page ``ws-auth``. The answer to it, and that frames of
   channel 0 carry a number of their own behind that of the connection: the client bitfinex-api-node.
 """
@@ -232,6 +236,10 @@ class Bitfinex(Dialect):
 
     ``sequences`` has the venue number all frames; ``checksums`` has it send checksums of order
     books. ``credentials``, for the account, have ``api_key`` and ``secret``.
+
+    With ``cids_from`` new orders can be sent by ``client.request()``, ``[0, "on", None, {...}]``:
+    the dialect then gives them the ``cid`` by which the answer is recognized, from this number
+    upward. It must be higher in each run of a UTC day: ``int(time.time() * 1000)``.
     """
 
     name: ClassVar[str] = "bitfinex"
@@ -243,8 +251,11 @@ class Bitfinex(Dialect):
     heads = Heads(_Key, ("number", "payload.value"), counts=("third", "fourth"))
     keepalive = ({"event": "ping"}, 15.0)
 
-    def __init__(self, *, sequences: bool = True, checksums: bool = True) -> None:
+    def __init__(
+        self, *, sequences: bool = True, checksums: bool = True, cids_from: int | None = None
+    ) -> None:
         self._counts = sequences
+        self._cids_from = cids_from
         flags = _SEQ_ALL * sequences + _OB_CHECKSUM * checksums
         if flags:
             self.opening = [{"event": "conf", "flags": flags}]
@@ -283,8 +294,17 @@ class Bitfinex(Dialect):
         return {"event": "unsubscribe", "chanId": int(alias[1:])}
 
     def request(self, payload: Any, request_id: int) -> Any:
-        """Return ``payload`` with our id as ``cid``, which only a ``ping`` takes."""
-        return {**payload, "cid": request_id}
+        """Return ``payload`` with our id as ``cid``, which only pings and new orders take."""
+        if isinstance(payload, Mapping):
+            return {**payload, "cid": request_id}
+        match payload:
+            case [0, "on", None, Mapping() as order] if self._cids_from is not None:
+                if "cid" in order:
+                    raise NotSupported("request() sets the cid of an order: use send() to set it")
+                return [0, "on", None, {**order, "cid": self._cids_from + request_id}]
+        raise NotSupported(
+            "request() takes a ping, or, with Bitfinex(cids_from=...), a new order: use send()"
+        )
 
     def identity(self, message: Message) -> Hashable:
         """Return the payload, without the number of the channel and those of the connection."""
@@ -298,11 +318,27 @@ class Bitfinex(Dialect):
         number, payload = _integer(parts[0]), bytes(parts[1])
         kind = _kind(payload)
         item = Heartbeat() if kind == "hb" else Message(f"#{number}" if number else _ACCOUNT, kind)
+        reply = self._reply(frame, parts) if kind == "n" else None
         if not self._counts:
-            return item
+            return item if reply is None else [reply, item]
         # A kind in words is followed by its payload; only a heartbeat has none.
         is_in_words = payload[:1] == b'"' and kind != "hb"
-        return [Counted(_integer(parts[3 if is_in_words else 2])), item]
+        counted = Counted(_integer(parts[3 if is_in_words else 2]))
+        return [counted, item] if reply is None else [counted, reply, item]
+
+    def _reply(self, frame: bytes, parts: Sequence[msgspec.Raw]) -> Reply | None:
+        """Return the answer to a new order; None for any other notification."""
+        if self._cids_from is None:
+            return None
+        _, kind, _, _, order, _, status, text, *_ = msgspec.json.decode(parts[2])
+        if kind != "on-req" or not isinstance(order, list):
+            return None
+        order = order[0] if order and isinstance(order[0], list) else order
+        cid = order[2] if len(order) > 2 else None
+        if not isinstance(cid, int) or cid < self._cids_from:
+            return None  # of another client
+        error = None if status == "SUCCESS" else str(text or "no reason given")
+        return Reply(cid - self._cids_from, msgspec.json.decode(frame), error)
 
 
 def _kind(payload: bytes) -> str:

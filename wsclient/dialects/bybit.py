@@ -49,6 +49,7 @@ Sources, under bybit-exchange.github.io/docs/v5:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any, ClassVar, Literal
@@ -140,6 +141,8 @@ _PUBLIC = frozenset(
         "tickers",
     }
 )
+#: The id of a caller's request, as the client makes it.
+_OURS = re.compile(r"r(\d+)")
 #: The host of demo accounts, which has no public channels.
 _DEMO = "://stream-demo."
 #: The ``retCode`` of a server that is about to restart.
@@ -366,12 +369,13 @@ class Bybit(Dialect):
         return {"req_id": str(request_id), "op": verb, "args": list(channels)}
 
     def request(self, payload: Any, request_id: int) -> Any:
-        return {**payload, "reqId": str(request_id)}
+        return {**payload, "reqId": f"r{request_id}"}
 
     def peek(self, frame: bytes) -> Item | Sequence[Item]:
         head = _head(frame)
         if head.topic is None:
-            return _answer(head) if head.reqId is None else _reply(head, frame)
+            ours = _OURS.fullmatch(head.reqId or "")
+            return _reply(ours[1], head, frame) if ours else _answer(head)
         update = head.data.u if isinstance(head.data, _Data) else None
         if not self._sequenced or not head.topic.startswith("orderbook."):
             update = None
@@ -401,9 +405,9 @@ def _route(channel: str, default: str) -> str:
     return default
 
 
-def _reply(head: _Head, frame: bytes) -> Item | Sequence[Item]:
+def _reply(request_id: str, head: _Head, frame: bytes) -> Item | Sequence[Item]:
     reason = f"{head.retMsg} ({head.retCode})" if head.retCode else None
-    reply = Reply(head.reqId, msgspec.json.decode(frame), reason)
+    reply = Reply(request_id, msgspec.json.decode(frame), reason)
     if head.retCode != _RESTARTING:
         return reply
     return [reply, Ending(head.retMsg or "the server is restarting")]

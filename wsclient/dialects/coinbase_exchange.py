@@ -14,6 +14,9 @@ Sources, under docs.cdp.coinbase.com/exchange/websocket-feed:
   wire).
 * An error has no id (page ``overview``). Its reason may name a product (seen on the wire): then it
   refuses that product alone.
+* ``user`` has the messages of ``full`` that concern the orders of the client's account, which then
+  carry its ``user_id`` (page ``channels``). With ``trades="full"`` those of the channel ``full`` do
+  so too, and are not told apart.
 * ``level2`` and ``full`` need a signed subscribe (page ``channels``; how to sign: the client
   tardis-node). ``level2_batch`` does not.
 * ``sequence`` numbers the ``full`` feed of a product, and rises by 1 only there (page
@@ -85,6 +88,7 @@ class _Head(msgspec.Struct, gc=False):
     channels: list[_Channel] = []
     message: str = ""
     reason: str = ""
+    user_id: str | None = None
 
 
 class _Snapshot(msgspec.Struct, tag="snapshot", gc=False):
@@ -181,7 +185,7 @@ class CoinbaseExchange(Dialect):
 
     Frames name their product, but not their channel. So ``book`` says which channel frames of
     order books belong to (``level2_batch`` or ``level2``), and ``trades`` which one matches belong
-    to (``matches`` or ``full``).
+    to (``matches`` or ``full``). The orders of the account are the channel ``user``.
 
     With ``credentials`` (``api_key``, ``secret``, ``passphrase``) each subscribe is signed.
     """
@@ -192,7 +196,9 @@ class CoinbaseExchange(Dialect):
     limits = Limits(channels_per_message=100, messages_per_second=50.0, connects=(8, 1.0))
     timestamp_fields = (("time",),)
     views = CoinbaseExchangeViews()
-    heads = Heads(_Head, ("type", "product_id"), [("trade_id",), ("sequence",)])
+    heads = Heads(
+        _Head, ("type", "product_id", "user_id.__class__"), [("trade_id",), ("sequence",)]
+    )
 
     def __init__(self, *, book: str = "level2_batch", trades: str = "matches") -> None:
         self.book = CoinbaseExchangeBook(book)
@@ -205,9 +211,13 @@ class CoinbaseExchange(Dialect):
             "snapshot": book,
             "status": "status",
             "ticker": "ticker",
+            "user": "user",
         }
         if trades == "full":
             self._channels |= dict.fromkeys(_FULL, "full")
+
+    def needs_credentials(self, channel: str, options: Mapping[str, Any]) -> bool:
+        return channel.partition(":")[0] == "user"
 
     def access(self, channels: Sequence[str], credentials: Credentials) -> Mapping[str, Any]:
         timestamp = str(int(credentials.clock()))
@@ -242,6 +252,8 @@ class CoinbaseExchange(Dialect):
         if head.type == "error":
             return _error(head)
         name = self._channels.get(head.type)
+        if head.user_id is not None and self._trades != "full":
+            name = "user"
         if name is None:
             return Unhandled(head.type)
         number = {"matches": head.trade_id, "full": head.sequence}.get(name)

@@ -12,6 +12,8 @@
          "gateway_time" when it was sent there
     in   {"type": "ending", "reason": R, "within": S}   the venue will end this connection, in S
          seconds if it says so, and wants another one before
+    in   {"type": "response", "id": N, ...}   the answer to a request(), which had this "id". It is
+         a refusal as above
     in   {"type": "system" | "heartbeat" | "ping" | "pong" | "status", ...}   filtered
     in   anything else   unhandled
 
@@ -40,6 +42,7 @@ from wsclient.dialect import (
     Limits,
     Message,
     Rejection,
+    Reply,
     RouteAddresses,
     Unhandled,
 )
@@ -56,9 +59,10 @@ class Generic(Dialect):
     ``*_field`` parameters name the fields; ``sequence_fields`` are tried in order.
     ``timestamp_field`` is the field in which the venue says when it sent a message, or None if it
     has none. ``silence_timeout`` (s) and ``limits`` are the venue's, if it has any.
-    ``ending_types`` are the types of an announced end. ``connection_fields`` are fields of data
-    that differ between two connections; so do numbers without ``numbers_are_shared``. ``routes``
-    are the names of the venue's routes.
+    ``response_types`` are the types of answers to ``client.request()``, which gives a request the
+    field ``id``. ``ending_types`` are the types of an announced end. ``connection_fields`` are
+    fields of data that differ between two connections; so do numbers without
+    ``numbers_are_shared``. ``routes`` are the names of the venue's routes.
 
     Raises ConfigurationError if a collection of names is not a collection of text, and for a route
     that cannot stand in an address and before a colon.
@@ -85,6 +89,7 @@ class Generic(Dialect):
         connection_fields: Collection[str] = ("connection", "gateway_time"),
         numbers_are_shared: bool = True,
         routes: Collection[str] = (),
+        response_types: Collection[str] = ("response",),
     ) -> None:
         given = {
             "sequence_fields": sequence_fields,
@@ -94,6 +99,7 @@ class Generic(Dialect):
             "ending_types": ending_types,
             "connection_fields": connection_fields,
             "routes": routes,
+            "response_types": response_types,
         }
         for name, texts in given.items():
             if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
@@ -107,6 +113,7 @@ class Generic(Dialect):
         self._data_types = frozenset(data_types)
         self._system_types = frozenset(system_types)
         self._ending_types = frozenset(ending_types)
+        self._response_types = frozenset(response_types)
         self._connection_fields = frozenset(connection_fields)
         self._routes = RouteAddresses({name: name for name in routes}) if routes else None
         self._sequence_fields = tuple(sequence_fields)
@@ -167,18 +174,20 @@ class Generic(Dialect):
             return Heartbeat()
         if kind in self._ending_types:
             return _ending(message)
+        if kind in self._response_types:
+            return Reply(message["id"], message, _refusal(message))
         return Unhandled(kind or "", channel or "")
 
     def _answer(self, answer: dict[str, Any], channel: str | None) -> Item:
-        error = answer.get("error")
-        status = answer.get("status")
-        refused = isinstance(status, str) and status.lower() in _REFUSED
-        if error is None and not refused and answer.get("success") is not False:
+        reason = _refusal(answer)
+        if reason is None:
+            status = answer.get("status")
             is_end = isinstance(status, str) and status.lower() == "unsubscribed"
             return Ack(channel=channel, verb="unsubscribe" if is_end else None)
-        reasons = (error, answer.get("reason"), answer.get("message"), str(error or ""), status)
-        reason = next((r for r in reasons if isinstance(r, str) and r), "refused without a reason")
         return Rejection(reason, channel=channel, is_limit=answer.get("limit") is True)
+
+    def request(self, payload: Any, request_id: int) -> Any:
+        return {**payload, "id": request_id}
 
     def identity(self, message: Message) -> Hashable:
         """Return the payload without the fields that differ between two connections."""
@@ -187,6 +196,16 @@ class Generic(Dialect):
         fields = msgspec.json.decode(message.raw, type=dict[str, msgspec.Raw])
         own = self._connection_fields
         return tuple((name, bytes(value)) for name, value in fields.items() if name not in own)
+
+
+def _refusal(answer: Mapping[str, Any]) -> str | None:
+    """Return why an answer refuses a request, None if it does not."""
+    error, status = answer.get("error"), answer.get("status")
+    refused = isinstance(status, str) and status.lower() in _REFUSED
+    if error is None and not refused and answer.get("success") is not False:
+        return None
+    reasons = (error, answer.get("reason"), answer.get("message"), str(error or ""), status)
+    return next((r for r in reasons if isinstance(r, str) and r), "refused without a reason")
 
 
 def _ending(message: dict[str, Any]) -> Ending:

@@ -94,8 +94,8 @@ from wsclient.dialect import (
 
 __all__ = ["OKX", "OKXBook", "OKXViews"]
 
-#: The ids of requests by callers begin so.
-_REQUEST = "r"
+#: The id of a caller's request, as the client makes it.
+_OURS = re.compile(r"r(\d+)")
 #: The code of an answer to a batch of which some have failed.
 _PARTLY = "2"
 #: Wrong timestamp, key, signature, whole login, passphrase; unknown key.
@@ -416,14 +416,14 @@ class OKX(Dialect):
         return {"id": str(request_id), "op": verb, "args": [_arg(c, options) for c in channels]}
 
     def request(self, payload: Any, request_id: int) -> Any:
-        return {**payload, "id": f"{_REQUEST}{request_id}"}
+        return {**payload, "id": f"r{request_id}"}
 
     def peek(self, frame: bytes) -> Item:
         if frame == b"pong":
             return Heartbeat()
         head = _head(frame)
-        if head.id is not None and head.id.startswith(_REQUEST):
-            return _reply(head, frame)
+        if head.id is not None and (ours := _OURS.fullmatch(head.id)):
+            return _reply(ours[1], head, frame)
         if head.event is not None:
             return _answer(head)
         if head.arg is None:
@@ -436,7 +436,7 @@ class OKX(Dialect):
         return LinkedMessage(channel, head.action, row.seqId, follows=follows, is_counted=False)
 
 
-def _reply(head: _Head, frame: bytes) -> Item:
+def _reply(request_id: str, head: _Head, frame: bytes) -> Item:
     answer = msgspec.json.decode(frame)
     reason = None
     if head.event == "error" or head.code not in ("0", _PARTLY):
@@ -444,7 +444,7 @@ def _reply(head: _Head, frame: bytes) -> Item:
         refused = next((row for row in rows if row.get("sCode")), {})
         words = refused.get("sMsg") or head.msg
         reason = f"{words} ({refused.get('sCode') or head.code})"
-    return Reply(str(head.id).removeprefix(_REQUEST), answer, reason)
+    return Reply(request_id, answer, reason)
 
 
 def _answer(head: _Head) -> Item:

@@ -11,7 +11,7 @@ __all__ = ["Account", "ClientIds", "OrderChange", "OrderRefusal", "VenueOrder"]
 
 #: Whether a client order id may come again: never, once its order is closed, or always.
 ClientIds = Literal["never", "closed", "always"]
-Side = Literal["buy", "sell"]
+OrderSide = Literal["buy", "sell"]
 
 _NOTHING = Decimal(0)
 _CURRENCIES = {"BTC": 100, "ETH": 1_000, "SOL": 10_000}
@@ -46,7 +46,7 @@ class VenueOrder:
 
     id: str
     symbol: str
-    side: Side
+    side: OrderSide
     size: Decimal
     price: Decimal | None
     client_id: str
@@ -141,7 +141,7 @@ class Account:
     def place(
         self,
         symbol: str,
-        side: Side,
+        side: OrderSide,
         size: Decimal,
         price: Decimal | None,
         *,

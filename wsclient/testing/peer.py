@@ -159,8 +159,13 @@ class VenueTraits(Protocol):
     def is_private(self, channel: str) -> bool:
         """Return whether a client must log in to subscribe to a channel."""
 
-    def news(self, account: Account, change: OrderChange) -> Iterable[tuple[str, Payload]]:
-        """Return the private channels that report a change of an order, each with its message."""
+    def news(
+        self, account: Account, change: OrderChange
+    ) -> Iterable[tuple[str, Payload | Mapping[str, Any]]]:
+        """Return the private channels that report a change of an order, each with its message.
+
+        Or with the fields of one, which `data` then numbers and writes.
+        """
 
     def pair(self, symbol: str) -> tuple[str, str] | None:
         """Return the currencies that a symbol trades, None if balances do not change with it."""

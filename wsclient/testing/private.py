@@ -8,12 +8,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any, ClassVar
 
+from wsclient.dialect import ConfigurationError, from_base64
 from wsclient.testing.accounts import Account, ClientIds, OrderRefusal, VenueOrder
 from wsclient.testing.market import opening
 from wsclient.testing.peer import Peer
 from wsclient.testing.protocols import MarketProtocol, Payload, milliseconds
 
-__all__ = ["PrivateProtocol", "account_of", "decimal_of", "same", "text_of"]
+__all__ = ["PrivateProtocol", "account_of", "decimal_of", "decoded_secret", "same", "text_of"]
 
 
 class PrivateProtocol(MarketProtocol):
@@ -85,10 +86,17 @@ class PrivateProtocol(MarketProtocol):
         )
 
 
-def account_of(peer: Peer, api_key: Any) -> Account | None:
+def account_of(accounts: Iterable[Account], api_key: Any) -> Account | None:
     """Return the account of a key, None if there is none."""
-    found = (each for each in peer.venue.accounts if each.api_key == api_key)
-    return next(found, None)
+    return next((account for account in accounts if account.api_key == api_key), None)
+
+
+def decoded_secret(account: Account) -> bytes:
+    """Return the secret of an account at a venue that issues it in base64."""
+    try:
+        return from_base64(account.secret)
+    except ConfigurationError:
+        return account.secret.encode()
 
 
 def same(given: Any, right: str) -> bool:

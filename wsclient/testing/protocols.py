@@ -76,8 +76,13 @@ class ScriptedProtocol:
         """Return whether a client must log in to subscribe to a channel."""
         return False
 
-    def news(self, account: Account, change: OrderChange) -> Iterable[tuple[str, Payload]]:
-        """Return the private channels that report a change of an order, each with its message."""
+    def news(
+        self, account: Account, change: OrderChange
+    ) -> Iterable[tuple[str, Payload | Mapping[str, Any]]]:
+        """Return the private channels that report a change of an order, each with its message.
+
+        Or with the fields of one, which `data` then numbers and writes.
+        """
         return ()
 
     def pair(self, symbol: str) -> tuple[str, str] | None:
@@ -126,6 +131,10 @@ class MarketProtocol(ScriptedProtocol):
     #: The path at which `http` answers with snapshots of order books. The dialect takes its address
     #: as the argument `rest`. None if snapshots come in the stream.
     rest_path: ClassVar[str | None] = None
+    #: Whether the dialect takes the venue's REST address as the argument `rest` for tokens.
+    has_rest: ClassVar[bool] = False
+    #: Whether requests about orders are answered on its connections.
+    takes_orders: ClassVar[bool] = False
 
     @classmethod
     def served(cls) -> MarketProtocol:

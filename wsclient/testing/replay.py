@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import functools
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from wsclient.books.book import Book
 from wsclient.messages import Message
 from wsclient.recording.lines import Recorded as Recorded
 from wsclient.testing import venues
+from wsclient.testing.accounts import Account, OrderChange
 from wsclient.testing.market import Depth
 from wsclient.testing.peer import Peer
 from wsclient.testing.protocols import MarketProtocol, Payload, ScriptedProtocol
@@ -26,6 +27,7 @@ from wsclient.testing.recordings import (
     steps_of,
 )
 from wsclient.testing.recordings import read_recording as read_recording
+from wsclient.testing.rest import RestCall
 from wsclient.testing.venue import FakeVenue
 
 #: How long (s) a replay waits for the clients that it has disconnected.
@@ -81,6 +83,7 @@ class Replay(ScriptedProtocol):
         self.too_fast = made.too_fast
         self.gateway_time = made.gateway_time
         self.answers_whole = made.answers_whole
+        self.credential_fields = made.credential_fields
         #: The messages that a client reads from each line; none from a heartbeat.
         self._messages: list[list[Message]] = []
         self._books: dict[str, Book] = {}
@@ -122,6 +125,20 @@ class Replay(ScriptedProtocol):
 
     def shutdown_notice(self, peer: Peer) -> Payload | None:
         return self._protocol.shutdown_notice(peer)
+
+    def rest(self, call: RestCall, accounts: Sequence[Account]) -> bytes | None:
+        return self._protocol.rest(call, accounts)
+
+    def is_private(self, channel: str) -> bool:
+        return self._protocol.is_private(channel)
+
+    def news(
+        self, account: Account, change: OrderChange
+    ) -> Iterable[tuple[str, Payload | Mapping[str, Any]]]:
+        return self._protocol.news(account, change)
+
+    def pair(self, symbol: str) -> tuple[str, str] | None:
+        return self._protocol.pair(symbol)
 
     @property
     def has_times(self) -> bool:

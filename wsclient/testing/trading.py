@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Literal
+from typing import Any, Literal
 
-from wsclient.testing.accounts import Account, OrderRefusal, Side, VenueOrder
+from wsclient.testing.accounts import Account, OrderRefusal, OrderSide, VenueOrder
 from wsclient.testing.frames import Payload
 from wsclient.testing.journal import Published
 from wsclient.testing.market import opening
@@ -63,7 +63,7 @@ class _Trading(_Publishing):
     def place(
         self,
         symbol: str,
-        side: Side,
+        side: OrderSide,
         size: _Amount,
         price: _Amount | None = None,
         *,
@@ -181,13 +181,14 @@ class _Trading(_Publishing):
                 for channel, payload in self.traits.news(account, change):
                     self._report(account, channel, payload)
 
-    def _report(self, account: Account, channel: str, payload: Payload) -> None:
-        peers = [peer for peer in self.subscribers(channel) if peer.account is account]
-        if not peers:
-            return
-        sequence = self._sequences[channel] = self._sequences.get(channel, 0) + 1
+    def _report(self, account: Account, channel: str, message: Payload | Mapping[str, Any]) -> None:
+        has_logins = bool(self.traits.credential_fields)
+        peers = [p for p in self.subscribers(channel) if p.account is account or not has_logins]
+        sequence = self._sequences[channel] = self.sequence(channel) + 1
+        if isinstance(message, Mapping):
+            message = self.protocol.data(channel, sequence, message)
         if self.has_journal:
             ids = tuple(peer.id for peer in peers)
-            self.journal.add(Published(channel, sequence, payload, None, ids))
+            self.journal.add(Published(channel, sequence, message, None, ids))
         for peer in peers:
-            self._post(peer, channel, channel, payload, sequence, sequence)
+            self._post(peer, channel, channel, message, sequence, sequence)

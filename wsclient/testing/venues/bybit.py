@@ -66,6 +66,7 @@ class BybitProtocol(PrivateProtocol):
     }
     patterns = ("publicTrade.{}", "tickers.{}", "orderbook.50.{}")
     symbols = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
+    takes_orders = True
     credential_fields = {"api_key": "api_key", "secret": "secret"}
     routes = {
         **{
@@ -113,7 +114,7 @@ class BybitProtocol(PrivateProtocol):
     def _login(self, peer: Peer, request: Mapping[str, Any]) -> Payload:
         args = request.get("args")
         key, expires, signature = args if isinstance(args, list) and len(args) == 3 else [None] * 3
-        account = account_of(peer, key)
+        account = account_of(peer.venue.accounts, key)
         code, text = 0, ""
         if peer.account is not None:
             code, text = _REPEATED_LOGIN, "Repeat auth"

@@ -6,11 +6,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from wsclient.dialect import sign
 from wsclient.dialects.deribit import Deribit
+from wsclient.testing.accounts import Account, OrderChange, OrderRefusal, VenueOrder
 from wsclient.testing.delivery import Update
 from wsclient.testing.market import Depth, MarketEvent, MarketLevels, MarketQuote, MarketTrade
+from wsclient.testing.private import PrivateProtocol, account_of, same, text_of
 from wsclient.testing.protocols import (
-    MarketProtocol,
     Payload,
     as_object,
     encode,
@@ -24,12 +26,27 @@ if TYPE_CHECKING:
     from wsclient.testing.peer import Peer
 
 __all__ = ["DeribitProtocol"]
+#: The errors of refused requests (page `articles/errors`).
+_ERRORS: Mapping[str, tuple[int, str]] = {
+    "duplicate": (-32602, "Invalid params"),
+    "unknown": (11044, "not_open_order"),
+    "funds": (10009, "not_enough_funds"),
+    "invalid": (-32602, "Invalid params"),
+}
+_UNAUTHORIZED = (13009, "unauthorized")
+_WRONG = (13004, "invalid_credentials")
+_STATES = {"open": "open", "filled": "filled", "canceled": "cancelled"}
+_ORDERS = ("buy", "sell", "edit", "cancel", "cancel_all", "cancel_by_label")
 
 
-class DeribitProtocol(MarketProtocol):
+class DeribitProtocol(PrivateProtocol):
     """Deribit: a refused channel is left out of the answer, as `Deribit` expects.
 
     A client that requests heartbeats gets only test requests, and need not answer them.
+
+    Logins are `client_credentials` and `client_signature`. `user.orders` reports changes, of one
+    instrument or of all (`any.any`); balances do not change. A label may come again.
+    `get_open_orders`, `get_order_state` and `get_order_state_by_label` answer what there is.
     """
 
     dialect = Deribit()
@@ -43,19 +60,28 @@ class DeribitProtocol(MarketProtocol):
     }
     patterns = ("trades.{}.100ms", "ticker.{}.100ms", "book.{}.100ms")
     symbols = ("BTC-PERPETUAL", "ETH-PERPETUAL", "SOL_USDC-PERPETUAL")
+    takes_orders = True
+    credential_fields = {"client_id": "api_key", "client_secret": "secret"}
+    client_ids = "always"
 
     def received(self, peer: Peer, payload: Payload) -> Iterator[Payload]:
         request = as_object(payload)
         params = request.get("params")
         params = params if isinstance(params, dict) else {}
         channels = texts(params.get("channels"))
+        method = str(request.get("method"))
         outcome: dict[str, Any]
-        match request.get("method"):
+        match method:
+            case "public/auth" if peer.venue.accounts:
+                outcome = self._login(peer, params)
+            case _ if method.startswith("private/") and peer.venue.accounts:
+                yield from self._private(peer, request, method, params, channels)
+                return
             case "public/subscribe" if peer.refusal() is not None:  # too many messages
                 outcome = {"error": {"code": 10028, "message": "too_many_requests"}}
-            case "public/subscribe":
+            case "public/subscribe" | "private/subscribe":
                 outcome = {"result": [c for c in channels if peer.subscribe(c) is None]}
-            case "public/unsubscribe":
+            case "public/unsubscribe" | "private/unsubscribe":
                 outcome = {"result": [c for c in channels if peer.unsubscribe(c)]}
             case "public/set_heartbeat":
                 interval = params.get("interval")
@@ -68,10 +94,111 @@ class DeribitProtocol(MarketProtocol):
             case _:
                 outcome = {"error": {"code": -32601, "message": "Method not found"}}
         if not is_muted(peer, channels):
-            yield encode({"jsonrpc": "2.0", "id": request.get("id"), **outcome})
-        if request.get("method") == "public/subscribe":
+            yield _answer(request, outcome)
+        if method == "public/subscribe":
             for channel in outcome.get("result", ()):
                 yield from self.snapshot(channel, peer)
+
+    # The account
+
+    def _login(self, peer: Peer, params: Mapping[str, Any]) -> dict[str, Any]:
+        account = account_of(peer.venue.accounts, params.get("client_id"))
+        kind = params.get("grant_type")
+        is_right = False
+        if account is not None and kind == "client_credentials":
+            is_right = same(params.get("client_secret"), account.secret)
+        elif account is not None and kind == "client_signature":
+            timestamp = text_of(params.get("timestamp"))
+            signed = f"{timestamp}\n{text_of(params.get('nonce'))}\n{text_of(params.get('data'))}"
+            right = sign(account.secret, signed).hex()
+            is_right = same(params.get("signature"), right) and self.is_timely(
+                int(timestamp) / 1000 if timestamp.isdecimal() else None
+            )
+        if account is None or not is_right:
+            return _refused(*_WRONG)
+        peer.login(account)
+        token = {"access_token": f"token-{peer.id}", "refresh_token": f"again-{peer.id}"}
+        return {"result": {**token, "expires_in": 900, "scope": "session", "token_type": "bearer"}}
+
+    def is_private(self, channel: str) -> bool:
+        return channel.startswith("user.")
+
+    def _private(
+        self,
+        peer: Peer,
+        request: Mapping[str, Any],
+        method: str,
+        params: Mapping[str, Any],
+        channels: Sequence[str],
+    ) -> Iterator[Payload]:
+        name = method.removeprefix("private/")
+        account = peer.account
+        if account is None:
+            yield _answer(request, _refused(*_UNAUTHORIZED))
+        elif name in ("subscribe", "unsubscribe"):
+            change = peer.subscribe if name == "subscribe" else peer.unsubscribe
+            done = [c for c in channels if change(c) in (None, True)]
+            if not is_muted(peer, channels):
+                yield _answer(request, {"result": done})
+        elif name in _ORDERS:
+            yield from self.executed(peer, self._answers(account, request, name, params))
+        else:
+            yield _answer(request, self._state(account, name, params))
+
+    def _answers(
+        self, account: Account, request: Mapping[str, Any], name: str, params: Mapping[str, Any]
+    ) -> Iterator[Payload]:
+        try:
+            yield _answer(request, {"result": self._execute(account, name, params)})
+        except OrderRefusal as error:
+            code, text = _ERRORS[error.kind]
+            yield _answer(request, _refused(code, text, str(error)))
+
+    def _execute(self, account: Account, name: str, params: Mapping[str, Any]) -> Any:
+        now = milliseconds()
+        symbol, label = params.get("instrument_name"), text_of(params.get("label"))
+        match name:
+            case "buy" | "sell":
+                kind = text_of(params.get("type", "limit"))
+                price = None if kind == "market" else params.get("price", "")
+                more = {"order_type": kind, "post_only": params.get("post_only") is True}
+                size = params.get("amount")
+                order = self.place(account, symbol, name, size, price, label, None, more)
+                return {"order": _order(order), "trades": []}
+            case "edit":
+                which, size = text_of(params.get("order_id")), params.get("amount")
+                order = self.amend(account, which, size, params.get("price"))
+                return {"order": _order(order), "trades": []}
+            case "cancel":
+                return _order(account.cancel(text_of(params.get("order_id")), now=now))
+            case "cancel_by_label":
+                named = [o for o in account.open_orders() if label and o.client_id == label]
+                return len([account.cancel(order, now=now) for order in named])
+            case _:
+                return len(account.cancel_all(now=now))
+
+    def _state(self, account: Account, name: str, params: Mapping[str, Any]) -> dict[str, Any]:
+        match name:
+            case "get_open_orders":
+                return {"result": [_order(order) for order in account.open_orders()]}
+            case "get_order_state":
+                order = account.orders.get(text_of(params.get("order_id")))
+                return _refused(10004, "order_not_found") if order is None else _result(order)
+            case "get_order_state_by_label":
+                label = text_of(params.get("label"))
+                found = [o for o in account.orders.values() if label and o.client_id == label]
+                return {"result": [_order(order) for order in found]}
+            case _:
+                return _refused(-32601, "Method not found")
+
+    def news(self, account: Account, change: OrderChange) -> Iterator[tuple[str, Payload]]:
+        order = _order(change.order)
+        for which in (change.order.symbol, "any.any"):
+            for interval, data in (("raw", order), ("100ms", [order])):
+                channel = f"user.orders.{which}.{interval}"
+                params = {"channel": channel, "data": data}
+                push = {"jsonrpc": "2.0", "method": "subscription", "params": params}
+                yield channel, encode(push)
 
     def fields(self, channel: str, event: MarketEvent, is_snapshot: bool = False) -> dict[str, Any]:
         now = milliseconds()
@@ -138,3 +265,36 @@ def _joined(changes: Iterable[tuple[str, Decimal, Decimal]]) -> list[tuple[str, 
         else:
             found[price] = (action, price, size)
     return list(found.values())
+
+
+def _answer(request: Mapping[str, Any], outcome: Mapping[str, Any]) -> Payload:
+    return encode({"jsonrpc": "2.0", "id": request.get("id"), **outcome})
+
+
+def _refused(code: int, text: str, reason: str | None = None) -> dict[str, Any]:
+    data = {} if reason is None else {"data": {"reason": reason}}
+    return {"error": {"code": code, "message": text, **data}}
+
+
+def _result(order: VenueOrder) -> dict[str, Any]:
+    return {"result": _order(order)}
+
+
+def _order(order: VenueOrder) -> dict[str, Any]:
+    return {
+        "order_id": order.id,
+        "order_state": _STATES[order.state],
+        "order_type": "limit" if order.price is not None else "market",
+        **order.more,
+        "instrument_name": order.symbol,
+        "direction": order.side,
+        "amount": order.size,
+        "filled_amount": order.filled,
+        "price": order.average if order.price is None else order.price,
+        "average_price": order.average,
+        "label": order.client_id,
+        "time_in_force": "good_til_cancelled",
+        "creation_timestamp": order.created_at,
+        "last_update_timestamp": order.updated_at,
+        "api": True,
+    }

@@ -87,6 +87,7 @@ class OKXProtocol(PrivateProtocol):
     kinds: ClassVar = {"trades:{}": MarketTrade, "tickers:{}": MarketQuote, "books:{}": Depth}
     patterns = tuple(kinds)
     symbols = ("BTC-USDT", "ETH-USDT", "SOL-USDT")
+    takes_orders = True
     credential_fields = {
         "api_key": "api_key",
         "secret": "secret",
@@ -139,7 +140,7 @@ class OKXProtocol(PrivateProtocol):
     # The account
 
     def _login(self, peer: Peer, arg: Mapping[str, Any]) -> Payload:
-        account = account_of(peer, arg.get("apiKey"))
+        account = account_of(peer.venue.accounts, arg.get("apiKey"))
         timestamp = text_of(arg.get("timestamp"))
         if peer.account is not None:
             code, text = "60031", "The WebSocket endpoint does not allow repeated logins."
