@@ -81,6 +81,16 @@ def test_options_of_the_address_are_kept() -> None:
     assert url.endswith(f"&events={EVENTS}&timeUnit=MICROSECOND")
 
 
+def test_keys_are_requested_beside_the_snapshots_of_books_unless_told_otherwise() -> None:
+    dialect = BinanceFutures(rest="https://demo-fapi.binance.com/fapi/v1/depth")
+    request = dialect.url_request(PRIVATE, given())
+    assert request is not None
+    assert request.url == "https://demo-fapi.binance.com/fapi/v1/listenKey"
+    request = BinanceFutures(listen_key="https://x.example/key").url_request(PRIVATE, given())
+    assert request is not None
+    assert request.url == "https://x.example/key"
+
+
 @pytest.mark.parametrize("answer", [{}, [], {"listenKey": 5}, {"listenKey": "a&b=c"}])
 def test_an_answer_without_a_key_is_refused(answer: Any) -> None:
     with pytest.raises(HandshakeRejected, match="no listen key"):
@@ -91,9 +101,7 @@ def test_an_answer_without_a_key_is_refused(answer: Any) -> None:
     ("dialect", "url", "expected"),
     [
         (
-            BinanceFutures(
-                listen_key="https://dapi.binance.com/dapi/v1/listenKey", account="/ws/{key}"
-            ),
+            BinanceFutures(rest="https://dapi.binance.com/dapi/v1/depth", account="/ws/{key}"),
             "wss://dstream.binance.com",
             f"wss://dstream.binance.com/ws/{KEY}",
         ),

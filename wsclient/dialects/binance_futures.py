@@ -154,16 +154,20 @@ class BinanceFutures(Binance):
     channels has the route of the address, or else of the streams that the address names, or else
     ``public``.
 
-    COIN-M futures have no routes: ``wss://dstream.binance.com`` is left unchanged. Their order
-    books need their own ``rest``, and ``userData`` its own ``listen_key`` and ``account``: by the
-    venue's documents ``https://dapi.binance.com/dapi/v1/listenKey`` and ``"/ws/{key}"``, which
-    newer documents contradict. The all-market streams (``!ticker@arr``, ``!bookTicker``) carry
-    USD-M and COIN-M together, at both addresses: the field ``st`` of an event is 1 for USD-M, 2
-    for COIN-M.
+    COIN-M futures have no routes: ``wss://dstream.binance.com`` is left unchanged. They need their
+    own ``rest``, and for ``userData`` their own ``account``: by the venue's documents
+    ``"/ws/{key}"``, which newer documents contradict. The all-market streams (``!ticker@arr``,
+    ``!bookTicker``) carry USD-M and COIN-M together, at both addresses: the field ``st`` of an
+    event is 1 for USD-M, 2 for COIN-M.
 
     The sequence numbers of a book do not rise one by one: each message names the number of the one
     before it. The REST address, its 1000 levels and the limit of connects, which is that of spot,
     are our assumptions.
+
+    ``credentials`` have ``api_key``, for the channel ``userData``: its events need no signature.
+    ``listen_key`` is the REST address of listen keys, by default beside ``rest``; ``account`` is
+    the path and the query of the connection, and ``renew_every`` the time (s) between two renewals
+    of a key.
     """
 
     name: ClassVar[str] = "binance_futures"
@@ -185,12 +189,12 @@ class BinanceFutures(Binance):
         self,
         *,
         rest: str = "https://fapi.binance.com/fapi/v1/depth",
-        listen_key: str = "https://fapi.binance.com/fapi/v1/listenKey",
+        listen_key: str | None = None,
         account: str = "/private/ws?listenKey={key}&events={events}",
         renew_every: float | None = RENEW_EVERY,
     ) -> None:
         self.book = BinanceFuturesBook(rest)
-        self._listen_key = listen_key
+        self._listen_key = listen_key or f"{rest.rpartition('/')[0]}/listenKey"
         self._account = account
         self.renewal_interval = renew_every
 

@@ -62,6 +62,7 @@ class BinanceWsApiProtocol(PrivateProtocol):
     symbols = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
     credential_fields = {"api_key": "api_key", "secret": "secret"}
     client_ids = "closed"
+    takes_orders = True
     WINDOW = 5.0
 
     def __init__(self) -> None:
