@@ -159,6 +159,12 @@ def test_the_table_of_features_is_that_of_the_code() -> None:
     assert table("venues", "What each dialect supports") == actual
 
 
+def test_the_table_of_accounts_has_each_venue_that_has_them() -> None:
+    found = {name: venues.find(name) for name in venues.NAMES}
+    with_accounts = [n for n, kind in found.items() if kind.credential_fields or kind.takes_orders]
+    assert [row[0] for row in table("testing", "Accounts and orders")] == with_accounts
+
+
 def limits_of(name: str) -> list[str]:
     limits = dialects.find(name).limits
     per_second, connects, age = limits.messages_per_second, limits.connects, limits.max_age
@@ -539,6 +545,10 @@ def test_the_account_of_binance_spot(
 
 def test_the_fake_venue(clients: list[Any]) -> None:
     run_block(block("testing", "A server for tests"), {}, clients)
+
+
+def test_accounts_and_orders_of_the_fake_venue(clients: list[Any]) -> None:
+    run_block(block("testing", "Accounts and orders"), {}, clients)
 
 
 def test_several_connections_to_the_fake_venue(clients: list[Any]) -> None:

@@ -386,6 +386,50 @@ def test_a_replay_with_loop_restarts_at_its_end(serving, connect, recording):
     assert received(client, 250) == [*TRADES, *TRADES, *TRADES[:50]]
 
 
+ORDER = {"instIdCode": 1, "tdMode": "cash", "side": "buy", "ordType": "limit", "px": "1", "sz": "1"}
+
+
+def credentials_in(service):
+    line = next(line for line in service.introduction() if line.startswith("Credentials "))
+    return json.loads(line.partition("orders: ")[2])
+
+
+def test_the_printed_credentials_log_in(serving, connect):
+    service = serving("--dialect", "okx", "--channel", "trades:BTC-USDT")
+    client = connect(service, credentials=credentials_in(service))
+    client.subscribe("orders", "trades:BTC-USDT", timeout=5)
+    order = {**ORDER, "clOrdId": "mine"}
+    client.request({"op": "order", "args": [order]})
+    told = first(client, lambda m: m.channel == "orders").data["data"][0]
+    assert (told["clOrdId"], told["state"]) == ("mine", "live")
+    said_until(service, "logged in with the key fake-key\n")
+
+
+def test_a_token_comes_from_the_printed_address(serving, connect):
+    service = serving("--dialect", "kraken", "--fault", "latency:ms=1")
+    client = connect(service, credentials=credentials_in(service))
+    client.subscribe("balances", timeout=5)
+    assert client.recv(timeout=5).type == "snapshot"
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [("cut:every=2", wsclient.OutcomeUnknown), ("unanswered:every=2", TimeoutError)],
+)
+def test_every_nth_order_has_no_answer(fault, error, serving, connect):
+    service = serving("--dialect", "okx", "--rate", "1", "--fault", fault)
+    client = connect(service, credentials=credentials_in(service))
+    client.request({"op": "order", "args": [ORDER]})
+    with pytest.raises(error):
+        client.request({"op": "order", "args": [ORDER]}, timeout=0.2)
+    assert len(service.venue.account.orders) == 2
+    said_until(service, "acted on a request, but withheld the answer\n")
+
+
+def test_a_dialect_without_a_login_has_no_credentials(serving):
+    assert "Credentials" not in "".join(serving().introduction())
+
+
 def test_a_replay_can_have_faults(serving, connect, recording):
     path = recording([book(n) for n in range(1, 10)])
     client = connect(serving("--dialect", "okx", "--replay", path, "--fault", "gap:every=4"))
@@ -520,6 +564,10 @@ def test_listening_on_all_interfaces_warns(serving, connect):
         (
             ["--fault", "reject:channel=x"],
             "--fault reject:channel=x: the venue has no such channel",
+        ),
+        (
+            ["--dialect", "kucoin", "--fault", "cut:every=1"],
+            "--fault cut:every=1: kucoin takes no orders here",
         ),
         (
             ["--dialect", "kraken", "--fault", "shutdown:after=1s,for=1s"],

@@ -714,3 +714,55 @@ def test_a_client_reports_a_deleted_line(
     assert stats.gaps == len(marked) == len({m.channel for m in marked})
     assert {m.gap and m.gap.reason for m in marked} == {"sequence"}
     assert marked[0] is next(m for m in delivered if json.loads(m.raw)[-1] > lost)
+
+
+# --- requests ------------------------------------------------------------------------------------
+
+ORDER = {"type": "EXCHANGE LIMIT", "symbol": "tBTCUSD", "amount": "1", "price": "1"}
+FIRST = 1_700_000_000_000
+
+
+def test_a_new_order_gets_a_cid_that_no_earlier_run_had() -> None:
+    dialect = Bitfinex(cids_from=FIRST)
+    assert dialect.request([0, "on", None, ORDER], 7) == [
+        0,
+        "on",
+        None,
+        {**ORDER, "cid": FIRST + 7},
+    ]
+    assert dialect.request({"event": "ping"}, 7) == {"event": "ping", "cid": 7}
+
+
+@pytest.mark.parametrize(
+    ("dialect", "payload", "said"),
+    [
+        (Bitfinex(), [0, "on", None, ORDER], "cids_from"),
+        (Bitfinex(cids_from=FIRST), [0, "on", None, {**ORDER, "cid": 1}], "sets the cid"),
+        (Bitfinex(cids_from=FIRST), [0, "oc", None, {"id": 1}], "use send"),
+    ],
+)
+def test_what_cannot_be_recognized_is_no_request(dialect: Any, payload: Any, said: str) -> None:
+    with pytest.raises(NotSupported, match=said):
+        dialect.request(payload, 7)
+
+
+def notified(cid: Any, kind: str = "on-req", status: str = "SUCCESS") -> Any:
+    row = [1, kind, None, None, [5, None, cid, "tBTCUSD"], None, status, "Submitting"]
+    return [0, "n", row, 3, 1]
+
+
+@pytest.mark.parametrize(("status", "error"), [("SUCCESS", None), ("ERROR", "Submitting")])
+def test_the_answer_to_a_new_order_is_a_notification(status: str, error: str | None) -> None:
+    """The channel of the account has it, too."""
+    frame = notified(FIRST + 7, status=status)
+    items = [Counted(3), Reply(7, frame, error), Data("account", "n")]
+    assert read(Bitfinex(cids_from=FIRST), frame) == items
+    uncounted = read(Bitfinex(cids_from=FIRST, sequences=False), frame)
+    assert uncounted == items[1:]
+
+
+@pytest.mark.parametrize("frame", [notified(7), notified(None), notified(FIRST + 7, "oc-req")])
+def test_another_notification_answers_no_request(frame: Any) -> None:
+    items = [Counted(3), Data("account", "n")]
+    assert read(Bitfinex(cids_from=FIRST), frame) == items
+    assert read(Bitfinex(), frame) == items

@@ -21,11 +21,13 @@ from wsclient.messages import Message
 from wsclient.stream.incoming import Invalid
 from wsclient.stream.items import (
     Ack,
+    Ending,
     Heartbeat,
     LoginAccepted,
     LoginRefused,
     Notice,
     Rejection,
+    Reply,
     Unhandled,
 )
 
@@ -260,3 +262,24 @@ def test_a_recorded_book_keeps_its_depth() -> None:
     for update in updates_of(Bybit(), messages_of(Bybit(), payloads(RECORDING))):
         book.apply(update)
         assert len(book.bids) == len(book.asks) == 500
+
+
+# --- requests ------------------------------------------------------------------------------------
+
+
+def test_a_request_has_an_id_of_its_own() -> None:
+    request = Bybit().request({"op": "order.create", "args": [{}], "reqId": "mine"}, 7)
+    assert request == {"op": "order.create", "args": [{}], "reqId": "r7"}
+
+
+def test_the_answer_to_a_request() -> None:
+    answer = {"reqId": "r7", "retCode": 0, "retMsg": "OK", "op": "order.create", "data": {}}
+    assert peek(answer) == Reply("7", answer)
+    refused = {**answer, "retCode": 110072, "retMsg": "OrderLinkedID is duplicate"}
+    assert peek(refused) == Reply("7", refused, "OrderLinkedID is duplicate (110072)")
+
+
+def test_a_server_that_restarts_refuses_the_request_and_says_so() -> None:
+    answer = {"reqId": "r7", "retCode": 10019, "retMsg": "restarting", "op": "order.create"}
+    reply = Reply("7", answer, "restarting (10019)")
+    assert read(Bybit(), answer) == [reply, Ending("restarting")]

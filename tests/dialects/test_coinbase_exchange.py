@@ -258,3 +258,27 @@ def test_the_recorded_answers_are_cumulative() -> None:
     found = [{channel.partition(":")[0] for channel in a.channels} for a in answers]
     assert found == [{"level2"}, {"level2", "ticker"}, {"level2", "ticker", "matches"}]
     assert [len(a.channels) for a in answers] == [10, 20, 30]
+
+
+# --- the account ---------------------------------------------------------------------------------
+
+
+def test_messages_of_the_own_orders_are_those_of_the_channel_user() -> None:
+    dialect = CoinbaseExchange()
+    public = {"type": "match", "product_id": "BTC-USD", "trade_id": 5, "sequence": 9}
+    assert peek(public) == Data("matches:BTC-USD", "match", 5)
+    assert peek({**public, "user_id": "u"}) == Data("user:BTC-USD", "match")
+    opened = {"type": "open", "product_id": "BTC-USD", "sequence": 9, "user_id": "u"}
+    assert peek(opened) == Data("user:BTC-USD", "open")
+    assert dialect.subscribe(["user:BTC-USD"], 1, {}) == {
+        "type": "subscribe",
+        "channels": [{"name": "user", "product_ids": ["BTC-USD"]}],
+    }
+    assert dialect.needs_credentials("user:BTC-USD", {})
+    assert not dialect.needs_credentials("matches:BTC-USD", {})
+
+
+def test_with_the_full_feed_the_own_orders_are_a_part_of_it() -> None:
+    dialect = CoinbaseExchange(trades="full")
+    opened = {"type": "open", "product_id": "BTC-USD", "sequence": 9, "user_id": "u"}
+    assert read(dialect, opened) == [Data("full:BTC-USD", "open", 9)]

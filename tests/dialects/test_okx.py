@@ -33,6 +33,7 @@ from wsclient.stream.items import (
     LoginRefused,
     Notice,
     Rejection,
+    Reply,
     Unhandled,
 )
 from wsclient.testing import FakeVenue
@@ -467,3 +468,39 @@ def test_each_connection_signs_its_own_login() -> None:
             assert peer.expect_json()["op"] == "subscribe"
             peer.rst()
     assert len(set(made)) == len(made)
+
+
+# --- requests ------------------------------------------------------------------------------------
+
+ROW = {"ordId": "1", "clOrdId": "a", "tag": "", "ts": "1", "sCode": "0", "sMsg": "", "subCode": ""}
+FAILED = {**ROW, "ordId": "", "sCode": "51008", "sMsg": "Insufficient balance"}
+
+
+def test_a_request_has_an_id_unlike_those_of_subscribes() -> None:
+    request = OKX().request({"op": "order", "args": [{}], "id": "mine"}, 7)
+    assert request == {"op": "order", "args": [{}], "id": "r7"}
+    assert OKX().subscribe(["orders"], 7, {})["id"] == "7"
+
+
+@pytest.mark.parametrize(
+    ("code", "rows", "error"),
+    [
+        ("0", [ROW], None),
+        ("1", [FAILED], "Insufficient balance (51008)"),
+        ("1", [FAILED, FAILED], "Insufficient balance (51008)"),
+        ("2", [ROW, FAILED], None),
+        ("60013", [], "Invalid args (60013)"),
+    ],
+)
+def test_the_answer_to_a_request_about_orders(code: str, rows: Any, error: str | None) -> None:
+    answer = {"id": "r7", "op": "order", "code": code, "msg": "Invalid args", "data": rows}
+    assert peek(answer) == Reply("7", answer, error)
+
+
+def test_a_request_that_the_venue_takes_for_wrong_is_answered() -> None:
+    answer = {"id": "r7", "event": "error", "code": "60011", "msg": "Please log in"}
+    assert peek(answer) == Reply("7", answer, "Please log in (60011)")
+
+
+def test_the_answer_to_an_order_that_was_sent_is_not_one_to_a_request() -> None:
+    assert peek({"id": "7", "op": "order", "code": "0", "msg": "", "data": [ROW]}) == Unhandled("")

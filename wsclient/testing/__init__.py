@@ -23,6 +23,7 @@ except ModuleNotFoundError as error:
         name=error.name,
     ) from error
 
+from wsclient.testing.accounts import Account, OrderChange, OrderRefusal, VenueOrder
 from wsclient.testing.delivery import Delivery
 from wsclient.testing.faults import Fault, FaultProxy, ProxiedConnection
 from wsclient.testing.feed import KINDS, Feed
@@ -34,6 +35,7 @@ from wsclient.testing.peer import Peer, Sent, VenueProtocol
 from wsclient.testing.protocols import ScriptedProtocol
 from wsclient.testing.recordings import messages_of, read_recording
 from wsclient.testing.replay import Recorded, Replay
+from wsclient.testing.restcalls import RestCall
 from wsclient.testing.routes import Route
 from wsclient.testing.venue import FakeVenue
 from wsclient.testing.venues.generic import GenericProtocol
@@ -41,6 +43,7 @@ from wsclient.testing.venues.kraken import KrakenProtocol
 
 __all__ = [
     "KINDS",
+    "Account",
     "ChannelRefusal",
     "Comparison",
     "Delivery",
@@ -53,16 +56,20 @@ __all__ = [
     "HandshakeFault",
     "Journal",
     "KrakenProtocol",
+    "OrderChange",
+    "OrderRefusal",
     "Payload",
     "Peer",
     "ProxiedConnection",
     "Published",
     "Recorded",
     "Replay",
+    "RestCall",
     "Route",
     "ScriptedProtocol",
     "Sent",
     "VenueLimits",
+    "VenueOrder",
     "VenueProtocol",
     "messages_of",
     "read_recording",

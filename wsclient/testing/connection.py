@@ -22,7 +22,7 @@ from wsclient.testing.handshakes import (
     page,
     select_subprotocol,
 )
-from wsclient.testing.rest import RestCall, RestReader, answered
+from wsclient.testing.restcalls import RestCall, RestReader, answered
 from wsclient.testing.wire import CLOSE_TIMEOUT, Terms, Wire
 
 

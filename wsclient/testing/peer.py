@@ -27,7 +27,7 @@ from wsclient.testing.expecting import _Expecting
 from wsclient.testing.frames import Assembler, Payload, as_bytes, encode, frames
 from wsclient.testing.handshakes import HandshakeFailure
 from wsclient.testing.limits import ChannelRefusal, Pace, VenueLimits, key_of
-from wsclient.testing.rest import RestCall
+from wsclient.testing.restcalls import RestCall
 from wsclient.testing.routes import Route, RouteTable
 from wsclient.testing.wire import Terms
 

@@ -16,7 +16,7 @@ from wsclient.testing.frames import Payload, encode
 from wsclient.testing.limits import ChannelRefusal
 from wsclient.testing.market import MarketEvent, MarketLevels
 from wsclient.testing.peer import Peer, VenueProtocol
-from wsclient.testing.rest import RestCall
+from wsclient.testing.restcalls import RestCall
 from wsclient.testing.routes import Route
 
 __all__ = [

@@ -27,7 +27,7 @@ from wsclient.testing.recordings import (
     steps_of,
 )
 from wsclient.testing.recordings import read_recording as read_recording
-from wsclient.testing.rest import RestCall
+from wsclient.testing.restcalls import RestCall
 from wsclient.testing.venue import FakeVenue
 
 #: How long (s) a replay waits for the clients that it has disconnected.

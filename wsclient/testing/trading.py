@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Literal
@@ -36,6 +36,7 @@ class _Trading(_Publishing):
     """The part of a `FakeVenue` that has accounts."""
 
     accounts: Sequence[Account]
+    log: Callable[[Peer, str], None] | None
     _answer_faults: list[_AnswerFault]
 
     @property
@@ -165,6 +166,8 @@ class _Trading(_Publishing):
             fault.times -= 1
             if fault.times <= 0:
                 self._answer_faults.remove(fault)
+            if self.log is not None:
+                self.log(peer, "acted on a request, but withheld the answer")
             if fault.kind == "rst":
                 peer.rst()
             elif fault.kind == "fin":

@@ -36,7 +36,7 @@ from wsclient.testing.limits import ConnectGate, VenueLimits
 from wsclient.testing.listener import Listener
 from wsclient.testing.peer import Peer, VenueProtocol, VenueTraits
 from wsclient.testing.protocols import ScriptedProtocol
-from wsclient.testing.rest import RestCall
+from wsclient.testing.restcalls import RestCall
 from wsclient.testing.routes import Route, RouteTable
 from wsclient.testing.sockets import netloc
 from wsclient.testing.trading import _AnswerFault, _Trading

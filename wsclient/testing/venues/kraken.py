@@ -25,7 +25,7 @@ from wsclient.testing.protocols import (
     repeat,
     texts,
 )
-from wsclient.testing.rest import RestCall
+from wsclient.testing.restcalls import RestCall
 from wsclient.testing.routes import Route
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ class KrakenProtocol(PrivateProtocol):
     `heartbeat` is the interval (s) of heartbeats to a client with a subscription; None sends none.
     A subscribe that wants a snapshot gets one. The venue's three routes are three hosts, here they
     are three paths; what refuses a channel of another route is that of the public and private ones.
+    A path without a route carries all channels.
 
     A token comes by REST, at the path of the venue, and must be in each private request. The
     request for it is signed, and its nonce must not fall. `executions` and `balances` begin with a
@@ -89,7 +90,6 @@ class KrakenProtocol(PrivateProtocol):
         "auth": Route("/ws-auth/v2", _PRIVATE),
         "l3": Route("/ws-l3/v2", _LEVEL3),
     }
-    default_route = "public"
     DEPTHS = (10, 25, 100, 500, 1000)
     heartbeat_payload = b'{"channel":"heartbeat"}'
 

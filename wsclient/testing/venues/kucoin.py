@@ -28,7 +28,7 @@ from wsclient.testing.protocols import (
 
 if TYPE_CHECKING:
     from wsclient.testing.peer import Peer
-    from wsclient.testing.rest import RestCall
+    from wsclient.testing.restcalls import RestCall
 
 __all__ = ["KucoinProtocol"]
 
