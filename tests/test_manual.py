@@ -139,7 +139,7 @@ def numbers_of(name: str, dialect: Dialect) -> str:
         return "frames"
     read_in = [(kind, item) for kind, frame in frames_of(name) for item in read(dialect, frame)]
     numbered = {kind for kind, item in read_in if item.sequence is not None}
-    if numbered == {kind for kind, _ in read_in}:
+    if read_in and numbered == {kind for kind, _ in read_in}:
         return "books" if numbered == {Depth} else "all"
     if not numbered and "sequenced" in signature(type(dialect)).parameters:
         assert numbers_of(name, type(dialect)(sequenced=True)) == "books"
@@ -236,7 +236,8 @@ def test_the_table_of_views_is_that_of_the_code(kind: str) -> None:
     rows = table("views", "What each venue gives")
     column = 1 + ["trades", "quote", "book_update"].index(kind)
     shown = {(row[0], name) for row in rows for name in re.split(r",\s+", row[column])}
-    assert shown - {("generic", "none")} == channels_with(kind)
+    without = {("generic", "none"), ("binance_ws_api", "none")}
+    assert shown - without == channels_with(kind)
 
 
 def test_the_table_of_views_names_every_dialect() -> None:
@@ -577,6 +578,37 @@ def test_an_order_whose_answer_is_missing(capsys: pytest.CaptureFixture[str]) ->
         peer.rst()
         running.result()
     assert "('mine-1',)" in capsys.readouterr().out
+
+
+def test_the_account_of_binance_futures(
+    clients: list[Any], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BINANCE_KEY", "fake-key")
+    code = block("private", "Binance")
+    with FakeVenue("binance_futures") as venue:
+        rest = venue.url.replace("ws:", "http:") + "depth"
+        code = code.replace("wss://fstream.binance.com/public", venue.route_url("public"))
+        code = code.replace('"binance_futures"', f'wsclient.BinanceFutures(rest="{rest}")')
+
+        def order() -> None:
+            venue.wait_for(lambda v: v.subscribers("ORDER_TRADE_UPDATE"))
+            venue.place("BTCUSDT", "buy", "1", "100")
+
+        ordering = Call(order)
+        run_block(code, {}, clients, messages=1)
+        ordering.result()
+    assert capsys.readouterr().out == "NEW None\n"
+
+
+def test_the_account_of_binance_spot(
+    clients: list[Any], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with FakeVenue("binance_ws_api") as venue:
+        monkeypatch.setenv("BINANCE_KEY", venue.account.api_key)
+        monkeypatch.setenv("BINANCE_SECRET", venue.account.secret)
+        code = block("private", "Binance", 1)
+        run_block(code.replace("wss://ws-api.binance.com:443/ws-api/v3", venue.url), {}, clients)
+    assert capsys.readouterr().out == "executionReport mine-1\n"
 
 
 def test_the_fake_venue(clients: list[Any]) -> None:

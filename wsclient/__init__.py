@@ -80,6 +80,7 @@ if TYPE_CHECKING:
     from wsclient.dialect import Views as Views
     from wsclient.dialects.binance import Binance as Binance
     from wsclient.dialects.binance_futures import BinanceFutures as BinanceFutures
+    from wsclient.dialects.binance_ws_api import BinanceWsApi as BinanceWsApi
     from wsclient.dialects.bitfinex import Bitfinex as Bitfinex
     from wsclient.dialects.bybit import Bybit as Bybit
     from wsclient.dialects.coinbase_exchange import CoinbaseExchange as CoinbaseExchange
@@ -211,6 +212,7 @@ _NAMES = {
     ),
     "dialects.binance": "Binance",
     "dialects.binance_futures": "BinanceFutures",
+    "dialects.binance_ws_api": "BinanceWsApi",
     "dialects.bitfinex": "Bitfinex",
     "dialects.bybit": "Bybit",
     "dialects.coinbase_exchange": "CoinbaseExchange",

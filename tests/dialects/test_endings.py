@@ -121,6 +121,7 @@ def test_an_end_with_fields_of_another_kind_is_still_an_end(fields: Any) -> None
 LIMITS = {
     "binance": Limits(100, 4.0, 1024, (300, 300.0), 86_100.0),
     "binance_futures": Limits(100, 9.0, 1024, (300, 300.0), 86_100.0),
+    "binance_ws_api": Limits(connects=(300, 300.0), max_age=86_100.0),
     "bitfinex": Limits(1, None, 25, (5, 15.0)),
     "bybit": Limits(10, None, 500, (500, 300.0), connections=1000),
     "coinbase_exchange": Limits(100, 50.0, None, (8, 1.0)),
