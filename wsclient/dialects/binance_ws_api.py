@@ -156,7 +156,7 @@ class BinanceWsApi(Dialect):
         error = head.error or _Error()
         is_unknown = head.status >= _SERVER_ERROR or error.code in _UNKNOWN
         reason = f"{error.msg} (status {head.status}, code {error.code}){_wait(error.data)}"
-        reply = Reply(head.id, answer, reason, is_unknown)
+        reply = Reply(head.id, answer, reason, is_unknown=is_unknown)
         if head.id is None:
             return reply  # the oldest request, whichever it is
         is_active = _IS_ACTIVE.search(error.msg) is not None

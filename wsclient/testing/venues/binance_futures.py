@@ -16,7 +16,7 @@ from wsclient.testing.accounts import Account, OrderChange
 from wsclient.testing.peer import Peer
 from wsclient.testing.private import PrivateProtocol, text_of
 from wsclient.testing.protocols import Payload, encode, milliseconds
-from wsclient.testing.restcalls import RestCall, RestError
+from wsclient.testing.rest import RestCall, RestError
 from wsclient.testing.routes import Route
 from wsclient.testing.venues.binance import BinanceProtocol
 
