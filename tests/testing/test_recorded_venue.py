@@ -18,7 +18,7 @@ from websockets.sync.client import ClientConnection, connect
 import wsclient
 from wsclient.errors import ConfigurationError
 from wsclient.recording.filewriter import FileWriter
-from wsclient.testing import FakeVenue, RecordedVenue, read_recording
+from wsclient.testing import FakeVenue, Feed, RecordedVenue, read_recording, venues
 from wsclient.testing.conversations import Passage, write_talk
 from wsclient.testing.scrubbing import Scrubber
 
@@ -149,6 +149,31 @@ def test_the_client_reconnects_as_when_it_was_recorded(tmp_path: Path) -> None:
     assert first == [(0, None), (1, "reconnect"), (2, "reconnect")]
     with RecordedVenue(tmp_path) as replayed:
         assert run(replayed.url, lambda number: None) == first
+        assert replayed.unknown == []
+
+
+@pytest.mark.parametrize("name", ["binance", "bitfinex", "bybit", "coinbase_exchange", "okx"])
+def test_what_clients_of_a_venue_ask_is_recognized(name: str, tmp_path: Path) -> None:
+    """Also after an end that was not recorded, when ids go on."""
+    channels = venues.find(name).channels()[:3]
+    options: dict[str, Any] = {"dialect": name, "max_retry_delay": 0.01}
+
+    def read(url: str) -> list[tuple[str, int | None]]:
+        with wsclient.connect(url, **options) as client:
+            client.subscribe(*channels)
+            messages = [client.recv(timeout=5) for _ in range(10)]
+            return [(message.channel, message.sequence) for message in messages]
+
+    with FakeVenue(name) as real, Feed(real, dict.fromkeys(channels, 200.0)):
+        recorded = RecordedVenue(tmp_path, real.url, mode="once", dialect=name)
+        with recorded:
+            seen = read(recorded.url)
+            recorded.keep()
+    with RecordedVenue(tmp_path) as replayed:
+        assert read(replayed.url) == seen
+        assert replayed.unknown == []
+    with RecordedVenue(tmp_path, faults=["rst:at=6"]) as replayed:
+        assert len(read(replayed.url)) == 10
         assert replayed.unknown == []
 
 

@@ -19,7 +19,10 @@ _VOLATILE = [
     "id",
     "reqid",
     "requestid",
+    "subid",
+    "uuid",
     "cid",
+    "cloid",
     "connid",
     "connectid",
     "time",
@@ -32,7 +35,9 @@ _VOLATILE = [
     "clientoid",
     "clientorderid",
     "newclientorderid",
+    "origclientorderid",
     "orderlinkid",
+    "userref",
 ]
 _NAMES = frozenset(_VOLATILE)
 #: A field with such a name, in the text of a message.
