@@ -14,7 +14,7 @@ import pytest
 
 import wsclient
 from wsclient import Dialect, WebSocketClient
-from wsclient.dialect import Credentials
+from wsclient.dialect import Credentials, sign
 from wsclient.testing import Account, FakeVenue, VenueOrder, venues
 
 QUICK: dict[str, Any] = {"retry_delay": 0.001, "max_retries": 1}
@@ -604,6 +604,42 @@ def test_a_request_for_a_token_of_another_time_is_refused(name: str) -> None:
                 client.connect()
         finally:
             client.close()
+
+
+def test_coinbase_refuses_a_signature_of_another_time() -> None:
+    with FakeVenue("coinbase_exchange") as venue:
+        venue.protocol.clock = lambda: time.time() + 3600  # type: ignore[attr-defined]
+        given = {"credentials": venue.credentials, **QUICK}
+        with (
+            wsclient.connect(venue.url, dialect="coinbase_exchange", **given) as client,
+            pytest.raises(wsclient.SubscriptionRejected, match="expired"),
+        ):
+            client.subscribe("matches:BTC-USD")
+
+
+def test_a_login_of_bitfinex_cannot_be_repeated(dial: Any) -> None:
+    with FakeVenue("bitfinex") as venue:
+        login = wsclient.Bitfinex().login(Credentials(venue.credentials or {}, time.time))
+        answers = []
+        for _ in range(2):
+            client = dial(venue)
+            client.recv(timeout=5)
+            client.send(json.dumps(login))
+            answers.append(json.loads(client.recv(timeout=5)))
+        assert [answer["status"] for answer in answers] == ["OK", "FAILED"]
+
+
+@pytest.mark.parametrize("secret", ["", "wrong"])
+def test_deribit_takes_a_signature_too(secret: str, dial: Any) -> None:
+    with FakeVenue("deribit") as venue:
+        timestamp = str(int(time.time() * 1000))
+        signature = sign(secret or venue.account.secret, f"{timestamp}\nn\nd").hex()
+        params = {"grant_type": "client_signature", "client_id": venue.account.api_key}
+        params |= {"timestamp": timestamp, "nonce": "n", "data": "d", "signature": signature}
+        client = dial(venue)
+        client.send(json.dumps({"id": 1, "method": "public/auth", "params": params}))
+        answer = json.loads(client.recv(timeout=5))
+        assert answer.get("error", {}).get("code") == (13004 if secret else None)
 
 
 SUBSCRIBES: dict[str, tuple[str, Any, Any]] = {
