@@ -343,29 +343,15 @@ class OKX(Dialect):
     silence_timeout = 30.0
     #: Private channels, and rare events: liquidations, block trades, maintenance, delivery.
     quiet_channels = (
-        "account",
+        *_PRIVATE["private"],
+        *_PRIVATE["business"],
         "adl-warning",
-        "algo-",
-        "balance_and_position",
         "block-tickers",
-        "copytrading-",
-        "deposit-info",
-        "economic-calendar",
         "estimated-price",
-        "fills",
-        "grid-",
         "liquidation-",
-        "orders",
-        "positions",
         "public-block-trades",
         "public-struc-block-trades",
-        "quotes",
-        "rfqs",
-        "sprd-orders",
-        "sprd-trades",
         "status",
-        "struc-block-trades",
-        "withdrawal-info",
     )
     timestamp_fields = (("data", 0, "ts"),)
     #: The numbers of a frame with several rows are not read.
@@ -438,13 +424,11 @@ class OKX(Dialect):
 
 def _reply(request_id: str, head: _Head, frame: bytes) -> Item:
     answer = msgspec.json.decode(frame)
-    reason = None
-    if head.event == "error" or head.code not in ("0", _PARTLY):
-        rows = [row for row in answer.get("data") or () if isinstance(row, dict)]
-        refused = next((row for row in rows if row.get("sCode")), {})
-        words = refused.get("sMsg") or head.msg
-        reason = f"{words} ({refused.get('sCode') or head.code})"
-    return Reply(request_id, answer, reason)
+    if head.event != "error" and head.code in ("0", _PARTLY):
+        return Reply(request_id, answer)
+    rows = [row for row in answer.get("data", ()) if row.get("sCode")]
+    refused = rows[0] if rows else {"sMsg": head.msg, "sCode": head.code}
+    return Reply(request_id, answer, f"{refused['sMsg']} ({refused['sCode']})")
 
 
 def _answer(head: _Head) -> Item:
