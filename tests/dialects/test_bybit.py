@@ -283,3 +283,18 @@ def test_a_server_that_restarts_refuses_the_request_and_says_so() -> None:
     answer = {"reqId": "r7", "retCode": 10019, "retMsg": "restarting", "op": "order.create"}
     reply = Reply("7", answer, "restarting (10019)")
     assert read(Bybit(), answer) == [reply, Ending("restarting")]
+
+
+@pytest.mark.parametrize("codes", [[0, 0], [0, 110007], [10001, 110007]])
+def test_the_orders_of_a_batch_fail_one_by_one_inside_a_success(codes: list[int]) -> None:
+    rows = [{"code": code, "msg": "not enough" if code else "OK"} for code in codes]
+    frame = {
+        "reqId": "r5",
+        "retCode": 0,
+        "retMsg": "OK",
+        "op": "order.create-batch",
+        "data": {"list": [{} for _ in codes]},
+        "retExtInfo": {"list": rows},
+    }
+    failed = {n: f"not enough ({code})" for n, code in enumerate(codes) if code}
+    assert peek(frame) == Reply("5", frame, failed=failed or None)

@@ -487,14 +487,13 @@ def test_a_request_has_an_id_unlike_those_of_subscribes() -> None:
     [
         ("0", [ROW], None),
         ("1", [FAILED], "Insufficient balance (51008)"),
-        ("1", [FAILED, FAILED], "Insufficient balance (51008)"),
-        ("2", [ROW, FAILED], None),
         ("60013", [], "Invalid args (60013)"),
     ],
 )
 def test_the_answer_to_a_request_about_orders(code: str, rows: Any, error: str | None) -> None:
     answer = {"id": "r7", "op": "order", "code": code, "msg": "Invalid args", "data": rows}
-    assert peek(answer) == Reply("7", answer, error)
+    failed = {0: error} if rows and error else None
+    assert peek(answer) == Reply("7", answer, error, failed)
 
 
 def test_a_request_that_the_venue_takes_for_wrong_is_answered() -> None:
@@ -504,3 +503,37 @@ def test_a_request_that_the_venue_takes_for_wrong_is_answered() -> None:
 
 def test_the_answer_to_an_order_that_was_sent_is_not_one_to_a_request() -> None:
     assert peek({"id": "7", "op": "order", "code": "0", "msg": "", "data": [ROW]}) == Unhandled("")
+
+
+def _batch(code: str, *codes: str) -> dict[str, Any]:
+    texts = {"51008": "Order failed. Insufficient balance", "51603": "Order does not exist"}
+    rows = [{"ordId": "1", "sCode": code, "sMsg": texts.get(code, "")} for code in codes]
+    return {"id": "r5", "op": "batch-orders", "code": code, "msg": "", "data": rows}
+
+
+def test_a_batch_that_was_partly_refused_names_the_orders() -> None:
+    frame = _batch("2", "0", "51008", "0", "51603")
+    assert peek(frame) == Reply(
+        "5",
+        frame,
+        failed={
+            1: "Order failed. Insufficient balance (51008)",
+            3: "Order does not exist (51603)",
+        },
+    )
+
+
+def test_a_batch_that_was_refused_names_the_first_reason_and_all_orders() -> None:
+    frame = _batch("1", "51008", "51603")
+    reasons = ["Order failed. Insufficient balance (51008)", "Order does not exist (51603)"]
+    assert peek(frame) == Reply("5", frame, reasons[0], dict(enumerate(reasons)))
+
+
+def test_a_batch_that_succeeded_has_no_refused_orders() -> None:
+    frame = _batch("0", "0", "0")
+    assert peek(frame) == Reply("5", frame)
+
+
+def test_a_request_with_a_wrong_format_is_refused_as_a_whole() -> None:
+    frame = {"id": "r5", "op": "order", "code": "60013", "msg": "Invalid args", "data": []}
+    assert peek(frame) == Reply("5", frame, "Invalid args (60013)")

@@ -76,7 +76,7 @@ def kraken_order(client_id: str, **more: Any) -> dict[str, Any]:
 
 def generic_order(client_id: str, **more: Any) -> dict[str, Any]:
     order = {"type": "order.place", "symbol": "BTC-USD", "side": "buy", "size": 2, "price": 100}
-    return {**order, "client_id": client_id, **more}
+    return {**order, "client_order_id": client_id, **more}
 
 
 def deribit_reported(data: Any) -> tuple[Any, str]:
@@ -292,7 +292,7 @@ CHANGES: dict[str, tuple[Callable[..., Any], Callable[..., Any], Callable[..., A
     ),
     "generic": (
         lambda order, _: {"type": "order.amend", "order_id": order.id, "price": 90},
-        lambda order, _: {"type": "order.cancel", "client_id": order.client_id},
+        lambda order, _: {"type": "order.cancel", "client_order_id": order.client_id},
         lambda orders, _: {"type": "order.cancel_all"},
     ),
 }
@@ -432,9 +432,10 @@ def test_an_order_that_is_cut_off_from_its_answer_is_placed_once(name: str, by: 
     filled = TRADERS[name].states[2]
     with FakeVenue(name) as venue, trading(name, venue) as client:
         venue.cut_before_answer(by=by)
-        with pytest.raises(wsclient.OutcomeUnknown):
+        with pytest.raises(wsclient.OutcomeUnknown) as caught:
             client.request(TRADERS[name].place("a", venue))
         (order,) = venue.account.orders.values()
+        assert str(caught.value.client_order_id) == order.client_id
         until_back(name, venue)
         told = reports(name, client)
         if TRADERS[name].has_snapshot:
@@ -505,8 +506,10 @@ def test_a_batch_succeeds_and_fails_per_order(name: str) -> None:
     assert trader.failures is not None
     with FakeVenue(name) as venue, trading(name, venue) as client:
         client.request(trader.place("a", venue))
-        answer = client.request(trader.batch("a", venue))
-        assert trader.failures(answer) == [True, False, True]
+        with pytest.raises(wsclient.RequestRejected) as caught:
+            client.request(trader.batch("a", venue))
+        assert caught.value.failed.keys() == {0, 2}
+        assert trader.failures(caught.value.reply) == [True, False, True]
         assert [o.client_id for o in venue.account.orders.values()] == ["a", "other"]
 
 

@@ -298,6 +298,7 @@ class Bybit(Dialect):
     name: ClassVar[str] = "bybit"
     book = BybitBook()
     views = BybitViews()
+    client_order_id = "orderLinkId"
     limits = Limits(
         channels_per_message=10,
         channels_per_connection=500,
@@ -407,7 +408,10 @@ def _route(channel: str, default: str) -> str:
 
 def _reply(request_id: str, head: _Head, frame: bytes) -> Item | Sequence[Item]:
     reason = f"{head.retMsg} ({head.retCode})" if head.retCode else None
-    reply = Reply(request_id, msgspec.json.decode(frame), reason)
+    answer = msgspec.json.decode(frame)
+    rows = (answer.get("retExtInfo") or {}).get("list") or ()
+    failed = {n: f"{r.get('msg')} ({r['code']})" for n, r in enumerate(rows) if r.get("code")}
+    reply = Reply(request_id, answer, reason, failed or None)
     if head.retCode != _RESTARTING:
         return reply
     return [reply, Ending(head.retMsg or "the server is restarting")]

@@ -338,6 +338,7 @@ class OKX(Dialect):
     name: ClassVar[str] = "okx"
     book = OKXBook()
     views = OKXViews()
+    client_order_id = "clOrdId"
     limits = Limits(channels_per_message=50, channels_per_connection=500, connects=(3, 1.0))
     keepalive = ("ping", 20.0)
     silence_timeout = 30.0
@@ -424,11 +425,16 @@ class OKX(Dialect):
 
 def _reply(request_id: str, head: _Head, frame: bytes) -> Item:
     answer = msgspec.json.decode(frame)
-    if head.event != "error" and head.code in ("0", _PARTLY):
-        return Reply(request_id, answer)
-    rows = [row for row in answer.get("data", ()) if row.get("sCode")]
-    refused = rows[0] if rows else {"sMsg": head.msg, "sCode": head.code}
-    return Reply(request_id, answer, f"{refused['sMsg']} ({refused['sCode']})")
+    rows = [row for row in answer.get("data") or () if isinstance(row, dict)]
+    failed = {n: _refusal(row) for n, row in enumerate(rows) if row.get("sCode", "0") != "0"}
+    reason = None
+    if head.event == "error" or head.code not in ("0", _PARTLY):
+        reason = next(iter(failed.values()), f"{head.msg} ({head.code})")
+    return Reply(request_id, answer, reason, failed or None)
+
+
+def _refusal(row: dict[str, Any]) -> str:
+    return f"{row.get('sMsg') or 'refused without a reason'} ({row['sCode']})"
 
 
 def _answer(head: _Head) -> Item:
