@@ -20,7 +20,7 @@ DIALECT = '''
 
 from typing import Any
 
-from wsclient.dialect import Ack, Dialect, Item, Message
+from wsclient.dialect import Ack, Dialect, Item, LoginAccepted, Message, Reply
 
 
 class Acme(Dialect):
@@ -31,7 +31,17 @@ class Acme(Dialect):
     def change(self, verb: str, channels: Any, request_id: int, options: Any) -> Any:
         return {"op": verb, "args": list(channels), "id": request_id}
 
+    def login(self, credentials: Any) -> Any:
+        return {"op": "login", "key": credentials["api_key"]}
+
+    def request(self, payload: Any, request_id: int) -> Any:
+        return {**payload, "id": request_id}
+
     def read(self, message: Any) -> Item:
+        if message.get("op") == "login":
+            return LoginAccepted()
+        if "order" in message:
+            return Reply(message["id"], message)
         if "id" in message:
             return Ack(message["id"])
         return Message(message["topic"], sequence=message["n"])
@@ -41,21 +51,41 @@ VENUE = '''
 
 from wsclient.dialects.acme import Acme
 from wsclient.testing.market import MarketQuote, MarketTrade
-from wsclient.testing.protocols import MarketProtocol, as_object, encode, subscribe_all
+from wsclient.testing.private import PrivateProtocol, account_of
+from wsclient.testing.protocols import as_object, encode, subscribe_all
 
 
-class AcmeProtocol(MarketProtocol):
+class AcmeProtocol(PrivateProtocol):
     """Acme."""
 
     dialect = Acme()
     kinds = {"trades:{}": MarketTrade, "quotes:{}": MarketQuote}
     patterns = tuple(kinds)
     symbols = ("A", "B")
+    credential_fields = {"api_key": "api_key"}
+    takes_orders = True
 
     def received(self, peer, payload):
         request = as_object(payload)
-        subscribe_all(peer, request["args"])
-        yield encode({"id": request["id"]})
+        match request["op"]:
+            case "login":
+                peer.login(account_of(peer.venue.accounts, request["key"]))
+                yield encode({"op": "login"})
+            case "buy":
+                yield from self.executed(peer, self.buy(peer.account, request))
+            case _:
+                subscribe_all(peer, request["args"])
+                yield encode({"id": request["id"]})
+
+    def buy(self, account, request):
+        order = self.place(account, "A", "buy", 1, 1)
+        yield encode({"id": request["id"], "order": order.id})
+
+    def is_private(self, channel):
+        return channel == "orders"
+
+    def news(self, account, change):
+        yield "orders", {"order_id": change.order.id}
 
     def fields(self, channel, event, is_snapshot=False):
         return {"price": 1}
@@ -75,6 +105,12 @@ with FakeVenue("acme") as venue, wsclient.connect(venue.url, dialect="acme") as 
     venue.publish("trades:A", price=5)
     message = client.recv(timeout=10)
     assert (message.channel, message.sequence, message.data["price"]) == ("trades:A", 1, 5)
+with FakeVenue("acme") as venue, wsclient.connect(
+    venue.url, dialect="acme", credentials=venue.credentials
+) as client:
+    client.subscribe("orders", timeout=10)
+    assert client.request({"op": "buy"})["order"] == venue.account.open_orders()[0].id
+    assert client.recv(timeout=10).channel == "orders"
 assert type(wsclient.dialects.Acme()).name == "acme"
 args = make_parser().parse_args(["serve", "--port", "0", "--dialect", "acme"])
 with Service(args, sys.stderr) as service:

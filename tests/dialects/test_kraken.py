@@ -554,3 +554,15 @@ def test_a_checksum_is_over_the_ten_best_asks_then_bids_without_points_and_leadi
 def test_a_small_number_is_written_without_an_exponent_in_the_checksum() -> None:
     tiny = [(Decimal("1E-7"), Decimal("0.00000510"))]
     assert Kraken().book.checksum([], tiny) == zlib.crc32(b"1510")
+
+
+def test_a_request_about_orders_gets_the_token_of_its_connection() -> None:
+    given = Credentials({"api_key": "K", "secret": "UzM="}, lambda: 0.0, "T0ken")
+    order = {"method": "add_order", "params": {"symbol": "BTC/USD"}}
+    sent = {"method": "add_order", "params": {"token": "T0ken", "symbol": "BTC/USD"}}
+    assert Kraken().authorize(order, given) == sent
+    assert Kraken().authorize({"method": "cancel_all"}, given)["params"] == {"token": "T0ken"}
+    own = {"method": "cancel_all", "params": {"token": "mine"}}
+    assert Kraken().authorize(own, given) == own
+    ping = {"method": "ping"}
+    assert Kraken().authorize(ping, given) == ping

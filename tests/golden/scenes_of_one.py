@@ -26,7 +26,7 @@ def misuse(stage: Stage) -> None:
         "recv_batch": lambda: client.recv_batch(timeout=0),
         "next": lambda: next(client),
         "send": lambda: client.send("x"),
-        "request": lambda: client.request({}),
+        "request": lambda: client.request({}, timeout=0.05),
         "reader": lambda: client.reader("a"),
         "on": lambda: client.on("a", print),
         "order_book": lambda: client.order_book("a"),

@@ -110,6 +110,7 @@ class Stage:
 def staged(speaker: Speaker, bench: Bench) -> Iterator[Stage]:
     venue = FakeVenue(speaker.protocol(), accounts=[])  # the speakers answer logins
     venue.protocol = Venue(speaker, venue.protocol)
+    venue.accounts = []  # the speaker answers logins
     with venue:
         stage = Stage(speaker, venue, bench)
         try:

@@ -14,7 +14,7 @@ import pytest
 
 import wsclient
 from wsclient import Dialect, WebSocketClient
-from wsclient.dialect import Credentials
+from wsclient.dialect import Credentials, sign
 from wsclient.testing import Account, FakeVenue, VenueOrder, venues
 
 QUICK: dict[str, Any] = {"retry_delay": 0.001, "max_retries": 1}
@@ -76,7 +76,7 @@ def kraken_order(client_id: str, **more: Any) -> dict[str, Any]:
 
 def generic_order(client_id: str, **more: Any) -> dict[str, Any]:
     order = {"type": "order.place", "symbol": "BTC-USD", "side": "buy", "size": 2, "price": 100}
-    return {**order, "client_id": client_id, **more}
+    return {**order, "client_order_id": client_id, **more}
 
 
 def deribit_reported(data: Any) -> tuple[Any, str]:
@@ -292,7 +292,7 @@ CHANGES: dict[str, tuple[Callable[..., Any], Callable[..., Any], Callable[..., A
     ),
     "generic": (
         lambda order, _: {"type": "order.amend", "order_id": order.id, "price": 90},
-        lambda order, _: {"type": "order.cancel", "client_id": order.client_id},
+        lambda order, _: {"type": "order.cancel", "client_order_id": order.client_id},
         lambda orders, _: {"type": "order.cancel_all"},
     ),
 }
@@ -432,9 +432,10 @@ def test_an_order_that_is_cut_off_from_its_answer_is_placed_once(name: str, by: 
     filled = TRADERS[name].states[2]
     with FakeVenue(name) as venue, trading(name, venue) as client:
         venue.cut_before_answer(by=by)
-        with pytest.raises(wsclient.OutcomeUnknown):
+        with pytest.raises(wsclient.OutcomeUnknown) as caught:
             client.request(TRADERS[name].place("a", venue))
         (order,) = venue.account.orders.values()
+        assert str(caught.value.client_order_id) == order.client_id
         until_back(name, venue)
         told = reports(name, client)
         if TRADERS[name].has_snapshot:
@@ -606,6 +607,42 @@ def test_a_request_for_a_token_of_another_time_is_refused(name: str) -> None:
                 client.connect()
         finally:
             client.close()
+
+
+def test_coinbase_refuses_a_signature_of_another_time() -> None:
+    with FakeVenue("coinbase_exchange") as venue:
+        venue.protocol.clock = lambda: time.time() + 3600  # type: ignore[attr-defined]
+        given = {"credentials": venue.credentials, **QUICK}
+        with (
+            wsclient.connect(venue.url, dialect="coinbase_exchange", **given) as client,
+            pytest.raises(wsclient.SubscriptionRejected, match="expired"),
+        ):
+            client.subscribe("matches:BTC-USD")
+
+
+def test_a_login_of_bitfinex_cannot_be_repeated(dial: Any) -> None:
+    with FakeVenue("bitfinex") as venue:
+        login = wsclient.Bitfinex().login(Credentials(venue.credentials or {}, time.time))
+        answers = []
+        for _ in range(2):
+            client = dial(venue)
+            client.recv(timeout=5)
+            client.send(json.dumps(login))
+            answers.append(json.loads(client.recv(timeout=5)))
+        assert [answer["status"] for answer in answers] == ["OK", "FAILED"]
+
+
+@pytest.mark.parametrize("secret", ["", "wrong"])
+def test_deribit_takes_a_signature_too(secret: str, dial: Any) -> None:
+    with FakeVenue("deribit") as venue:
+        timestamp = str(int(time.time() * 1000))
+        signature = sign(secret or venue.account.secret, f"{timestamp}\nn\nd").hex()
+        params = {"grant_type": "client_signature", "client_id": venue.account.api_key}
+        params |= {"timestamp": timestamp, "nonce": "n", "data": "d", "signature": signature}
+        client = dial(venue)
+        client.send(json.dumps({"id": 1, "method": "public/auth", "params": params}))
+        answer = json.loads(client.recv(timeout=5))
+        assert answer.get("error", {}).get("code") == (13004 if secret else None)
 
 
 SUBSCRIBES: dict[str, tuple[str, Any, Any]] = {

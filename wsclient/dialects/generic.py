@@ -13,7 +13,7 @@
     in   {"type": "ending", "reason": R, "within": S}   the venue will end this connection, in S
          seconds if it says so, and wants another one before
     in   {"type": "response", "id": N, ...}   the answer to a request(), which had this "id". It is
-         a refusal as above, and so may be those in its list "responses", one for each item
+         a refusal as above. It may have one in "responses" for each of several items
     in   {"type": "system" | "heartbeat" | "ping" | "pong" | "status", ...}   filtered
     in   anything else   unhandled
 
@@ -176,9 +176,7 @@ class Generic(Dialect):
         if kind in self._ending_types:
             return _ending(message)
         if kind in self._response_types:
-            rows = message.get("responses") or ()
-            failed = {n: reason for n, row in enumerate(rows) if (reason := _refusal(row))}
-            return Reply(message["id"], message, _refusal(message), failed or None)
+            return Reply(message["id"], message, _refusal(message), _failed(message))
         return Unhandled(kind or "", channel or "")
 
     def _answer(self, answer: dict[str, Any], channel: str | None) -> Item:
@@ -199,6 +197,14 @@ class Generic(Dialect):
         fields = msgspec.json.decode(message.raw, type=dict[str, msgspec.Raw])
         own = self._connection_fields
         return tuple((name, bytes(value)) for name, value in fields.items() if name not in own)
+
+
+def _failed(message: Mapping[str, Any]) -> dict[int, str] | None:
+    """Return what was refused of a request with several items, None if nothing was."""
+    rows = message.get("responses")
+    answers = enumerate(rows if isinstance(rows, list) else ())
+    refused = {n: _refusal(answer) for n, answer in answers if isinstance(answer, dict)}
+    return {n: reason for n, reason in refused.items() if reason is not None} or None
 
 
 def _refusal(answer: Mapping[str, Any]) -> str | None:

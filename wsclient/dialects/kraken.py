@@ -314,6 +314,13 @@ class Kraken(Dialect):
         is_private = self.group(channels[0]) in _ROUTE_OF
         return {"token": credentials.token} if is_private else {}
 
+    def authorize(self, payload: Any, credentials: Credentials) -> Any:
+        """Return a request about orders with the token of the connection, unless it has one."""
+        method = payload.get("method") if isinstance(payload, Mapping) else None
+        if method not in _ORDERS or credentials.token is None:
+            return payload
+        return {**payload, "params": {"token": credentials.token, **payload.get("params", {})}}
+
     def group(self, channel: str) -> Any:
         return channel.partition(":")[0]
 

@@ -344,29 +344,15 @@ class OKX(Dialect):
     silence_timeout = 30.0
     #: Private channels, and rare events: liquidations, block trades, maintenance, delivery.
     quiet_channels = (
-        "account",
+        *_PRIVATE["private"],
+        *_PRIVATE["business"],
         "adl-warning",
-        "algo-",
-        "balance_and_position",
         "block-tickers",
-        "copytrading-",
-        "deposit-info",
-        "economic-calendar",
         "estimated-price",
-        "fills",
-        "grid-",
         "liquidation-",
-        "orders",
-        "positions",
         "public-block-trades",
         "public-struc-block-trades",
-        "quotes",
-        "rfqs",
-        "sprd-orders",
-        "sprd-trades",
         "status",
-        "struc-block-trades",
-        "withdrawal-info",
     )
     timestamp_fields = (("data", 0, "ts"),)
     #: The numbers of a frame with several rows are not read.

@@ -9,7 +9,9 @@
         venue.publish("a", price=1)
         peer.rst()
 
-A venue has routes, limits and a journal to compare with. A `Delivery` says how messages reach each
+A venue has routes, limits and a journal to compare with. It has an `Account`: clients log in with
+`venue.credentials`, and a test does something to their orders with `venue.fill()` and its like, or
+withholds an answer with `venue.cut_before_answer()`. A `Delivery` says how messages reach each
 of several connections, and a `Feed` publishes a made-up market.
 
 A `RecordedVenue` is a real venue while a test records it, and its recording later.
