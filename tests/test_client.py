@@ -649,8 +649,10 @@ class TestSending:
     ) -> None:
         with wsclient.connect(venue.url, send_timeout=0.3, **QUICK) as client:
             venue.accept().stop_reading()
-            with pytest.raises(wsclient.OutcomeUnknown):
+            with pytest.raises(wsclient.OutcomeUnknown) as caught:
                 client.send("x" * 30_000_000)
+            assert caught.value.request_id is None
+            assert caught.value.sent_at is not None
             venue.wait_for(lambda venue: len(venue.peers) == 2)
 
     def test_the_generic_dialect_cannot_request(self, client: Any) -> None:
@@ -668,17 +670,36 @@ class TestSending:
     def test_a_request_in_flight_at_a_drop_has_an_unknown_outcome(self) -> None:
         with FakeVenue(None) as venue, wsclient.connect(venue.url, dialect="kraken") as client:
             peer = venue.accept()
-            result = in_thread(client.request, {"method": "add_order"})
-            assert peer.expect_json()["method"] == "add_order"
+            order = {"method": "add_order", "params": {"cl_ord_id": "mine-1"}}
+            before = time.time_ns()
+            result = in_thread(client.request, order)
+            request = peer.expect_json()
             peer.rst()
-            with pytest.raises(wsclient.OutcomeUnknown):
+            with pytest.raises(wsclient.OutcomeUnknown, match="'mine-1'") as caught:
                 result()
+            error = caught.value
+            assert error.request_id == request["req_id"]
+            assert error.sent_at is not None
+            assert before <= error.sent_at <= time.time_ns()
+            assert error.client_order_id == "mine-1"
 
     def test_a_request_times_out(self) -> None:
         with FakeVenue(None) as venue, wsclient.connect(venue.url, dialect="kraken") as client:
             venue.accept()
             with pytest.raises(TimeoutError):
                 client.request({"method": "ping"}, timeout=0.1)
+
+    def test_the_outcome_of_a_request_that_timed_out_is_unknown(self) -> None:
+        with FakeVenue(None) as venue, wsclient.connect(venue.url, dialect="kraken") as client:
+            peer = venue.accept()
+            orders = [{"cl_ord_id": "a"}, {"cl_ord_id": "b"}]
+            with pytest.raises(wsclient.OutcomeUnknown) as caught:
+                client.request({"method": "batch_add", "params": {"orders": orders}}, timeout=0.1)
+            error = caught.value
+            assert isinstance(error, wsclient.RequestTimeout)
+            assert error.request_id == peer.expect_json()["req_id"]
+            assert error.client_order_ids == ("a", "b")
+            assert error.client_order_id is None
 
     def test_a_refused_request_raises_with_the_reply(self) -> None:
         with FakeVenue(None) as venue, wsclient.connect(venue.url, dialect="kraken") as client:

@@ -14,6 +14,7 @@ from wsclient.errors import (
     ConnectError,
     ConnectionLost,
     HandshakeRejected,
+    OutcomeUnknown,
     RequestRejected,
     SubscriptionRejected,
     WSClientError,
@@ -23,16 +24,16 @@ ALL = [getattr(errors, name) for name in errors.__all__]
 
 
 def drawn() -> dict[str, tuple[str, str | None]]:
-    """Return the docstring's exceptions: each one's parent, and the builtin it derives from too."""
+    """Return the docstring's exceptions: each one's parent, and the class it derives from too."""
     assert errors.__doc__ is not None
     tree: dict[str, tuple[str, str | None]] = {}
     parents: list[tuple[int, str]] = []
     for line in errors.__doc__.splitlines():
         match = re.match(r"[ │├└─]*([A-Z]\w+)(?: +\(also (\w+)\))?(?: {2}|$)", line)
         if match is not None:
-            name, builtin = match.groups()
+            name, other = match.groups()
             parents = [(depth, above) for depth, above in parents if depth < match.start(1)]
-            tree[name] = (parents[-1][1] if parents else "Exception", builtin)
+            tree[name] = (parents[-1][1] if parents else "Exception", other)
             parents.append((match.start(1), name))
     return tree
 
@@ -46,12 +47,12 @@ def test_the_tree_that_is_drawn_is_all_of_it() -> None:
     assert set(drawn()) == set(errors.__all__)
 
 
-def stands(kind: type[Any], parent: str, builtin: str | None) -> bool:
+def stands(kind: type[Any], parent: str, other: str | None) -> bool:
     also = [base.__name__ for base in kind.__bases__[1:]]
     return (
         kind.__bases__[0].__name__ == parent
-        and also == ([builtin] if builtin else [])
-        and (builtin is None or hasattr(builtins, builtin))
+        and also == ([other] if other else [])
+        and (other is None or hasattr(builtins, other) or hasattr(errors, other))
     )
 
 
@@ -97,7 +98,10 @@ def test_a_fresh_copy_is_chained_to_the_cause_where_there_is_one() -> None:
         ),
         (ConnectionLost("gone", 1001, "closed"), {"code": 1001, "reason": "closed"}),
         (SubscriptionRejected("no", {"a": "unknown"}), {"failed": {"a": "unknown"}}),
-        (RequestRejected("no", {"code": 7}), {"reply": {"code": 7}}),
+        (
+            RequestRejected("no", {"code": 7}, {1: "no funds"}),
+            {"reply": {"code": 7}, "failed": {1: "no funds"}},
+        ),
     ],
 )
 def test_a_fresh_copy_has_the_data_of_the_first(
@@ -146,3 +150,15 @@ def test_the_defaults_are_those_of_nothing_known() -> None:
     assert HandshakeRejected("no").status == 0
     assert HandshakeRejected("no").retry_after is None
     assert SubscriptionRejected("no").failed == {}
+
+
+def test_an_unknown_outcome_says_which_orders_to_ask_for() -> None:
+    error = OutcomeUnknown("the connection ended")
+    error.client_order_ids = ("a", 7)
+    assert str(error) == (
+        "the connection ended; before you send it again, ask the venue for the client order id "
+        "'a', 7"
+    )
+    error.client_order_ids = tuple("abcdefg")
+    assert str(error).endswith("'a', 'b', 'c', 'd', 'e' and 2 more")
+    assert str(error.fresh()) == str(error)

@@ -524,6 +524,20 @@ def test_the_login(
     assert "'topic': 'order'" in capsys.readouterr().out
 
 
+def test_an_order_whose_answer_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    code = block("private", "Orders, and answers that are missing")
+    order = {"method": "add_order", "params": {"cl_ord_id": "mine-1"}}
+    with FakeVenue(None) as venue, wsclient.connect(venue.url, dialect="kraken") as client:
+        running = Call(
+            run_block, code, {"client": client, "order": order, "wsclient": wsclient}, []
+        )
+        peer = venue.accept()
+        peer.expect_json()
+        peer.rst()
+        running.result()
+    assert "('mine-1',)" in capsys.readouterr().out
+
+
 def test_the_fake_venue(clients: list[Any]) -> None:
     run_block(block("testing", "A server for tests"), {}, clients)
 

@@ -28,8 +28,8 @@ errors             WSClientError is the base of all; help(wsclient.errors) shows
                    ConnectError, ConnectTimeout, ConnectionLost, HandshakeRejected,
                    InvalidMessage, NotConnected, NotSupported, OrderBookOutOfSync, OutcomeUnknown,
                    QueueOverflow, ReconnectError, RecordingEnded, ReentrantCall, RequestRejected,
-                   SubscriptionError, SubscriptionRejected, SubscriptionTimeout, ThreadStartError,
-                   WaitTimeout
+                   RequestTimeout, SubscriptionError, SubscriptionRejected, SubscriptionTimeout,
+                   ThreadStartError, WaitTimeout
 
 The classes of wsclient.dialect, of the venues in wsclient.dialects, the parts of ``client.stats()``
 in ``wsclient.stats``, what messages return (Trade, Quote, PlainBookUpdate), Envelope, a record of a
@@ -109,6 +109,7 @@ if TYPE_CHECKING:
         RecordingEnded,
         ReentrantCall,
         RequestRejected,
+        RequestTimeout,
         SubscriptionError,
         SubscriptionRejected,
         SubscriptionTimeout,
@@ -171,6 +172,7 @@ __all__ = [
     "RecordingEnded",
     "ReentrantCall",
     "RequestRejected",
+    "RequestTimeout",
     "State",
     "Stats",
     "Subscription",
@@ -219,7 +221,7 @@ _NAMES = {
         "AuthenticationError ClientClosed ClientForked ConfigurationError ConnectError "
         "ConnectTimeout ConnectionLost HandshakeRejected InvalidMessage NotConnected NotSupported "
         "OrderBookOutOfSync OutcomeUnknown QueueOverflow ReconnectError RecordingEnded "
-        "ReentrantCall RequestRejected SubscriptionError SubscriptionRejected "
+        "ReentrantCall RequestRejected RequestTimeout SubscriptionError SubscriptionRejected "
         "SubscriptionTimeout ThreadStartError WSClientError WaitTimeout"
     ),
     "handler": "WebSocketHandler",

@@ -12,12 +12,13 @@
      ├── AuthenticationError                             the venue refused the login; never retried
      ├── ReconnectError          (also ConnectionError)  max_reconnects in a row have failed
      ├── NotConnected            (also ConnectionError)  not connected; nothing was sent
-     ├── OutcomeUnknown                                  sent, but disconnected before the answer
+     ├── OutcomeUnknown                                  sent, but the answer is missing
+     │    └── RequestTimeout     (also WaitTimeout)      no answer within the timeout
      ├── WaitTimeout             (also TimeoutError)     nothing arrived within the timeout
      ├── SubscriptionError                               .failed: channel -> reason
      │    ├── SubscriptionRejected
      │    └── SubscriptionTimeout  (also TimeoutError)
-     ├── RequestRejected                                 the venue answered a request with an error
+     ├── RequestRejected                                 .failed: the items refused, with reasons
      ├── InvalidMessage          (also ValueError)       a payload or a record makes no sense
      ├── QueueOverflow                                   overflow="error" and a queue is full
      ├── OrderBookOutOfSync                              the order book may be wrong
@@ -57,6 +58,7 @@ __all__ = [
     "RecordingEnded",
     "ReentrantCall",
     "RequestRejected",
+    "RequestTimeout",
     "SubscriptionError",
     "SubscriptionRejected",
     "SubscriptionTimeout",
@@ -64,6 +66,10 @@ __all__ = [
     "WSClientError",
     "WaitTimeout",
 ]
+
+
+#: How many client order ids the text of an exception shows.
+_SHOWN_IDS = 5
 
 
 class WSClientError(Exception):
@@ -149,14 +155,46 @@ class NotConnected(WSClientError, ConnectionError):
 
 
 class OutcomeUnknown(WSClientError):
-    """The connection ended after bytes were sent and before the answer came.
+    """A message was sent, and nobody knows whether the venue has acted on it.
 
-    The venue may have acted on the message.
+    The connection ended before the answer came, or the venue says itself that it does not know.
+    Do not simply send an order again: ask the venue for it first, by its client order id.
+
+    ``request_id`` is the id that the client gave the request, None for a message of ``send()``.
+    ``sent_at`` is when the message was handed to the connection (ns since the epoch).
+    ``client_order_ids`` are the caller's own ids of the orders in the message, of which
+    ``client_order_id`` is the only one, None if there is none or more than one. ``reply`` is what
+    the venue has answered so far, if anything.
     """
+
+    def __init__(self, message: str, reply: object = None) -> None:
+        super().__init__(message)
+        self.reply = reply
+        self.request_id: int | None = None
+        self.sent_at: int | None = None
+        self.client_order_ids: tuple[str | int, ...] = ()
+
+    @property
+    def client_order_id(self) -> str | int | None:
+        """The client order id of the only order in the message, else None."""
+        return self.client_order_ids[0] if len(self.client_order_ids) == 1 else None
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        if not self.client_order_ids:
+            return text
+        ids = ", ".join(repr(id) for id in self.client_order_ids[:_SHOWN_IDS])
+        more = len(self.client_order_ids) - _SHOWN_IDS
+        ids += f" and {more} more" if more > 0 else ""
+        return f"{text}; before you send it again, ask the venue for the client order id {ids}"
 
 
 class WaitTimeout(WSClientError, TimeoutError):
     """Nothing arrived within the timeout."""
+
+
+class RequestTimeout(OutcomeUnknown, WaitTimeout):
+    """A request was not answered within its timeout; the venue may still act on it."""
 
 
 class SubscriptionError(WSClientError):
@@ -176,11 +214,19 @@ class SubscriptionTimeout(SubscriptionError, TimeoutError):
 
 
 class RequestRejected(WSClientError):
-    """The venue answered a ``request()`` with an error. ``reply`` is its decoded answer."""
+    """The venue answered a ``request()`` with an error, for all or for some of its items.
 
-    def __init__(self, message: str, reply: object = None) -> None:
+    ``reply`` is its decoded answer; a list of answers if each item has one of its own. ``failed``
+    maps each item that was refused, by its index in the request or in this list, to the reason; the
+    other items have succeeded. ``failed`` is empty if the venue refused the request as a whole.
+    """
+
+    def __init__(
+        self, message: str, reply: object = None, failed: Mapping[int, str] | None = None
+    ) -> None:
         super().__init__(message)
         self.reply = reply
+        self.failed: dict[int, str] = dict(failed or {})
 
 
 class InvalidMessage(WSClientError, ValueError):

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from wsclient.checks import check_timeout
+from wsclient.errors import OutcomeUnknown
+from wsclient.runtime.calls import Posted
 from wsclient.runtime.checks import forbid_worker_threads
 from wsclient.runtime.core import Core
 from wsclient.stream.codec import encode, encode_made
@@ -27,35 +31,71 @@ class _Sender:
         no connection yet, that connection is opened first, within ``connect_timeout``.
         """
         forbid_worker_threads()
-        waiter = Waiter()
-        encoded = encode(payload)
-        self._core.calls.send(encoded, waiter, self._core.calls.route_of(payload))
-        waiter.wait()
+        waiter, posted = Waiter(), Posted(encode(payload))
+        self._core.calls.send(posted, waiter, self._core.calls.route_of(payload))
+        try:
+            waiter.wait()
+        except OutcomeUnknown as error:
+            self._describe(error, posted)
+            raise
 
     @without_locals
     def request(self, payload: Any, timeout: float | None = 10.0) -> Any:
         """Send a request, and return the decoded reply that the dialect matches to it.
 
-        Raises NotSupported if the dialect cannot match replies to requests, NotConnected as
-        :meth:`send`, TimeoutError after ``timeout`` seconds, RequestRejected when the venue answers
-        with an error, and OutcomeUnknown when the connection ends before the answer.
+        Where the venue answers each item of a request on its own, returns the list of the replies,
+        in the order of their arrival.
+
+        Raises NotSupported if the dialect cannot match replies to requests; NotConnected as
+        :meth:`send`; RequestRejected when the venue refuses it, or some of its items, which
+        ``failed`` then names; OutcomeUnknown when the connection ends before the answer, and
+        RequestTimeout (also an OutcomeUnknown and a TimeoutError) after ``timeout`` seconds.
         """
         check_timeout(timeout)
         forbid_worker_threads()
         dialect = self._core.dialect
-        sent, reply = Waiter(), Waiter()
+        sent, reply, posted = Waiter(), Waiter(), Posted()
         request_id = self._core.calls.request(
             lambda id: encode_made("request", dialect.request(payload, id)),
             sent,
             reply,
             self._core.until(timeout),
             self._core.calls.route_of(payload),
+            posted,
+            dialect.answers(payload),
         )
         try:
-            sent.wait(Deadline(timeout))
-        except TimeoutError:
-            pass  # the reply's own deadline decides
-        except BaseException:
-            self._core.calls.cancel_request(request_id)
+            try:
+                sent.wait(Deadline(timeout))
+            except TimeoutError:
+                pass  # the reply's own deadline decides
+            except BaseException:
+                self._core.calls.cancel_request(request_id)
+                raise
+            return reply.wait()
+        except OutcomeUnknown as error:
+            self._describe(error, posted)
             raise
-        return reply.wait()
+
+    def _describe(self, error: OutcomeUnknown, posted: Posted) -> None:
+        error.request_id, error.sent_at = posted.request_id, posted.sent_at
+        error.client_order_ids = order_ids(posted.payload, self._core.dialect.client_order_id)
+
+
+def order_ids(payload: str | bytes, field: str) -> tuple[str | int, ...]:
+    """Return the values of ``field`` in a JSON text, in their order; none if the field is empty."""
+    try:
+        rest = [msgspec.json.decode(payload)] if field else []
+    except (msgspec.DecodeError, RecursionError):
+        return ()
+    found: list[str | int] = []
+    while rest:
+        value = rest.pop()
+        if isinstance(value, dict):
+            own = value.get(field)
+            if isinstance(own, (str, int)) and own != "":
+                found.append(own)
+            rest.extend(reversed(list(value.values())))
+        elif isinstance(value, list):
+            rest.extend(reversed(value))
+    return tuple(found)

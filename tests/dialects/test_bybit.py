@@ -26,6 +26,7 @@ from wsclient.stream.items import (
     LoginRefused,
     Notice,
     Rejection,
+    Reply,
     Unhandled,
 )
 
@@ -260,3 +261,18 @@ def test_a_recorded_book_keeps_its_depth() -> None:
     for update in updates_of(Bybit(), messages_of(Bybit(), payloads(RECORDING))):
         book.apply(update)
         assert len(book.bids) == len(book.asks) == 500
+
+
+@pytest.mark.parametrize("codes", [[0, 0], [0, 110007], [10001, 110007]])
+def test_the_orders_of_a_batch_fail_one_by_one_inside_a_success(codes: list[int]) -> None:
+    rows = [{"code": code, "msg": "not enough" if code else "OK"} for code in codes]
+    frame = {
+        "reqId": "5",
+        "retCode": 0,
+        "retMsg": "OK",
+        "op": "order.create-batch",
+        "data": {"list": [{} for _ in codes]},
+        "retExtInfo": {"list": rows},
+    }
+    failed = {n: f"not enough ({code})" for n, code in enumerate(codes) if code}
+    assert peek(frame) == Reply("5", frame, failed=failed or None)

@@ -15,7 +15,7 @@ from wsclient.dialect import Dialect, Ending, Limits, Rejection
 from wsclient.dialects import OKX, Binance, BinanceFutures, Bitfinex, Bybit, Generic, Kucoin
 from wsclient.stream.inbound import Inbound
 from wsclient.stream.incoming import Invalid
-from wsclient.stream.items import Notice, Unhandled
+from wsclient.stream.items import Notice, Reply, Unhandled
 
 UPGRADE = "The connection will soon be closed for a service upgrade. Please reconnect."
 SHUTDOWN = {"e": "serverShutdown", "E": 1770123456789}
@@ -91,8 +91,10 @@ def test_an_end_at_a_time_that_makes_no_sense_is_invalid(within: Any) -> None:
 def test_bybit_announces_the_end_in_its_answer_to_an_order() -> None:
     """The answer itself is there too."""
     frame = {"reqId": "t", "retCode": 10019, "retMsg": RESTARTS, "op": "order.create", "data": {}}
-    assert read(Bybit(), frame) == [Unhandled("order.create"), Ending(RESTARTS)]
-    assert read(Bybit(), {**frame, "retCode": 10016}) == [Unhandled("order.create")]
+    refused = Reply("t", frame, f"{RESTARTS} (10019)")
+    assert read(Bybit(), frame) == [refused, Ending(RESTARTS)]
+    frame = {**frame, "retCode": 10016}
+    assert read(Bybit(), frame) == [Reply("t", frame, f"{RESTARTS} (10016)")]
 
 
 def test_a_login_at_a_server_that_restarts_is_not_refused_for_good() -> None:

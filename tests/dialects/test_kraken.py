@@ -353,6 +353,32 @@ def test_a_refused_request_without_a_reason_is_refused() -> None:
     assert peek(frame) == Reply(5, frame, "refused without a reason")
 
 
+@pytest.mark.parametrize("is_bare", [False, True])
+def test_the_orders_of_a_batch_fail_one_by_one(is_bare: bool) -> None:
+    orders = [{"order_id": "O1"}, {"error": "EOrder:Insufficient funds"}, {"order_id": "O3"}]
+    result = orders if is_bare else {"orders": orders}
+    frame = {"method": "batch_add", "req_id": 5, "success": True, "result": result}
+    assert peek(frame) == Reply(5, frame, failed={1: "EOrder:Insufficient funds"})
+
+
+@pytest.mark.parametrize(
+    ("method", "params", "count"),
+    [
+        ("cancel_order", {"order_id": ["a", "b", "c"]}, 3),
+        ("cancel_order", {"cl_ord_id": ["a", "b"]}, 2),
+        ("cancel_order", {"order_id": []}, 1),
+        ("cancel_order", {}, 1),
+        ("batch_cancel", {"orders": ["a", "b"]}, 1),
+        ("batch_add", {"orders": [{}, {}]}, 1),
+    ],
+)
+def test_only_a_cancel_has_an_answer_for_each_order(
+    method: str, params: dict[str, Any], count: int
+) -> None:
+    assert Kraken().answers({"method": method, "params": params}) == count
+    assert Kraken().answers("ping") == 1
+
+
 def test_an_accepted_request_is_a_reply_without_an_error() -> None:
     frame = {"method": "add_order", "req_id": 5, "success": True, "result": {"order_id": "O"}}
     assert peek(frame) == Reply(5, frame)

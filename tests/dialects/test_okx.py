@@ -33,6 +33,7 @@ from wsclient.stream.items import (
     LoginRefused,
     Notice,
     Rejection,
+    Reply,
     Unhandled,
 )
 from wsclient.testing import FakeVenue
@@ -467,3 +468,37 @@ def test_each_connection_signs_its_own_login() -> None:
             assert peer.expect_json()["op"] == "subscribe"
             peer.rst()
     assert len(set(made)) == len(made)
+
+
+def _batch(code: str, *codes: str) -> dict[str, Any]:
+    texts = {"51008": "Order failed. Insufficient balance", "51603": "Order does not exist"}
+    rows = [{"ordId": "1", "sCode": code, "sMsg": texts.get(code, "")} for code in codes]
+    return {"id": "r5", "op": "batch-orders", "code": code, "msg": "", "data": rows}
+
+
+def test_a_batch_that_was_partly_refused_names_the_orders() -> None:
+    frame = _batch("2", "0", "51008", "0", "51603")
+    assert peek(frame) == Reply(
+        "5",
+        frame,
+        failed={
+            1: "Order failed. Insufficient balance (51008)",
+            3: "Order does not exist (51603)",
+        },
+    )
+
+
+def test_a_batch_that_was_refused_names_the_first_reason_and_all_orders() -> None:
+    frame = _batch("1", "51008", "51603")
+    reasons = ["Order failed. Insufficient balance (51008)", "Order does not exist (51603)"]
+    assert peek(frame) == Reply("5", frame, reasons[0], dict(enumerate(reasons)))
+
+
+def test_a_batch_that_succeeded_has_no_refused_orders() -> None:
+    frame = _batch("0", "0", "0")
+    assert peek(frame) == Reply("5", frame)
+
+
+def test_a_request_with_a_wrong_format_is_refused_as_a_whole() -> None:
+    frame = {"id": "r5", "op": "order", "code": "60013", "msg": "Invalid args", "data": []}
+    assert peek(frame) == Reply("5", frame, "Invalid args (60013)")

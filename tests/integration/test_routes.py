@@ -16,8 +16,6 @@ from wsclient.events import Recovered, RouteFailed
 from wsclient.testing import FakeVenue, Feed, Peer, Route, venues
 from wsclient.testing.market import Depth
 from wsclient.testing.protocols import Payload, as_object, encode
-from wsclient.testing.venues.bybit import BybitProtocol
-from wsclient.testing.venues.okx import OKXProtocol
 
 GIVEN = {"api_key": "a", "secret": "c2VjcmV0", "passphrase": "p"}
 LISTEN_KEY = "k" * 64
@@ -36,30 +34,6 @@ class FeedsDialect(wsclient.Generic):
         return (
             "perp" if is_order and self.default_route(url) else super().request_route(payload, url)
         )
-
-
-class WithLogin:
-    """Answers logins; ``refused`` says whether it refuses them."""
-
-    refused = False
-
-    def received(self, peer: Peer, payload: Payload) -> Iterator[Payload]:
-        op = as_object(payload).get("op")
-        if op == "login":
-            code = "60009" if self.refused else "0"
-            yield encode({"event": "error" if self.refused else op, "code": code, "msg": "no"})
-        elif op == "auth":
-            yield encode({"op": op, "success": not self.refused, "ret_msg": "no"})
-        else:
-            yield from super().received(peer, payload)  # type: ignore[misc]
-
-
-class OKXWithLogin(WithLogin, OKXProtocol):
-    pass
-
-
-class BybitWithLogin(WithLogin, BybitProtocol):
-    pass
 
 
 def routes_of(venue: FakeVenue) -> list[str]:
@@ -113,9 +87,9 @@ def test_binance_futures_of_all_routes() -> None:
 def test_bybit_of_all_routes() -> None:
     names = ["spot", "linear", "inverse", "option"]
     channels = [f"{name}:publicTrade.BTCUSDT" for name in names]
-    with FakeVenue(BybitWithLogin()) as venue:
+    with FakeVenue("bybit") as venue:
         address = venue.route_url("spot")
-        with wsclient.connect(address, dialect="bybit", credentials=GIVEN) as client:
+        with wsclient.connect(address, dialect="bybit", credentials=venue.credentials) as client:
             client.subscribe(*channels, "order")
             assert routes_of(venue) == sorted([*names, "private"])
             assert [logins(peer) for peer in venue.live if peer.route != "private"] == [0] * 4
@@ -131,9 +105,9 @@ def client_messages(client: WebSocketClient, count: int) -> list[wsclient.Messag
 
 
 def test_okx_logs_in_where_that_is_needed() -> None:
-    with FakeVenue(OKXWithLogin()) as venue:
+    with FakeVenue("okx") as venue:
         address = venue.route_url("public")
-        with wsclient.connect(address, dialect="okx", credentials=GIVEN) as client:
+        with wsclient.connect(address, dialect="okx", credentials=venue.credentials) as client:
             client.subscribe("tickers:BTC-USDT", "candle1m:BTC-USDT", "orders:BTC-USDT")
             assert routes_of(venue) == ["business", "private", "public"]
             found = {str(peer.route): logins(peer) for peer in venue.live}
@@ -303,11 +277,10 @@ def test_a_message_for_a_route_that_is_down_is_not_sent_elsewhere(two: FakeVenue
 
 
 def test_a_refused_login_ends_the_private_route_alone() -> None:
-    protocol = OKXWithLogin()
-    protocol.refused = True
-    with FakeVenue(protocol) as venue:
+    given = dict(GIVEN)
+    with FakeVenue("okx") as venue:
         address = venue.route_url("public")
-        with wsclient.connect(address, dialect="okx", credentials=GIVEN) as client:
+        with wsclient.connect(address, dialect="okx", credentials=lambda: given) as client:
             events = client.events(RouteFailed)
             client.subscribe("tickers:BTC-USDT")
             with pytest.raises(wsclient.SubscriptionRejected, match="refused the login"):
@@ -319,7 +292,7 @@ def test_a_refused_login_ends_the_private_route_alone() -> None:
             venue.publish("tickers:BTC-USDT", last="1")
             message = client.recv(timeout=5)
             assert (message.channel, message.gap) == ("tickers:BTC-USDT", None)
-            protocol.refused = False
+            given |= venue.credentials or {}
             client.subscribe("orders:BTC-USDT")
             assert routes_of(venue) == ["private", "public"]
 

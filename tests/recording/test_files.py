@@ -17,7 +17,7 @@ if sys.platform != "win32":
 
 from wsclient.recording import files as module
 from wsclient.recording.filereader import FileReader
-from wsclient.recording.files import DAY, Files, Rules, finish_orphans
+from wsclient.recording.files import DAY, Files, Rules, finish_orphans, last_end
 from wsclient.recording.records import End, encode
 
 NOON = 20_000 * DAY + DAY // 2
@@ -232,3 +232,14 @@ def test_to_finish_an_old_file_may_be_stopped(files: Files, tmp_path: Path) -> N
     with pytest.raises(Stop):
         finish_orphans(tmp_path, "another session", stop)
     assert files.path.read_bytes() == before
+
+
+def test_a_folder_that_is_removed_while_it_is_listed_holds_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def removed(folder: Path, pattern: str) -> Iterator[Path]:
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", str(folder))
+
+    monkeypatch.setattr(Path, "glob", removed)
+    assert last_end(tmp_path, "venue", "name", SESSION) == (False, None)
+    finish_orphans(tmp_path, SESSION, lambda: None)

@@ -24,7 +24,7 @@ from wsclient.errors import (
 )
 from wsclient.events import Connected, Disconnected
 from wsclient.messages import Gap, Message
-from wsclient.recording.records import Happened, Lost
+from wsclient.recording.records import BookSnapshot, Happened, Lost
 
 SECOND = 10**9
 
@@ -396,9 +396,12 @@ STEPS = st.lists(
 )
 
 
-@given(STEPS)
+@given(STEPS, st.sets(st.sampled_from("abc")), st.integers(0, 45))
 def test_the_fast_path_gives_what_the_careful_path_does(
-    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, str, bool]]
+    tmp_path_factory: pytest.TempPathFactory,
+    steps: list[tuple[str, str, bool]],
+    chosen: set[str],
+    skipped: int,
 ) -> None:
     folder = tmp_path_factory.mktemp("made")
     number, made = 1, MadeRecording(folder, chunk_size=300)
@@ -414,16 +417,30 @@ def test_the_fast_path_gives_what_the_careful_path_does(
             made.finish()
             made = MadeRecording(folder, number=number, begin=time, chunk_size=300)
     made.finish()
-    fast = wsclient.open_recording(folder)
-    careful = wsclient.open_recording(folder)
-    quickly = [(*seen(m), m.received_at, m.previous_at) for m in fast]
+    known = {channel for step, channel, _ in steps if step == "message"}
+
+    def played() -> wsclient.RecordedClient:
+        client = wsclient.open_recording(folder)
+        if skipped:
+            client.between(BEGIN + skipped * made.step)
+        if chosen & known:
+            client.subscribe(*chosen & known)
+        return client
+
+    def newest(client: wsclient.RecordedClient) -> list[int | None]:
+        found = (client.latest(channel) for channel in sorted(known))
+        return [None if message is None else message.received_at for message in found]
+
+    fast, careful = played(), played()
+    quickly = [(*seen(m), m.received_at, m.previous_at, newest(fast)) for m in fast]
     carefully = []
     while True:  # recv() never takes the fast path
         try:
             message = careful.recv()
         except RecordingEnded:
             break
-        carefully.append((*seen(message), message.received_at, message.previous_at))
+        times = message.received_at, message.previous_at
+        carefully.append((*seen(message), *times, newest(careful)))
     assert quickly == carefully
     one, other = fast.stats(), careful.stats()
     assert (one.messages, one.gaps, one.missed, one.bytes) == (
@@ -432,3 +449,27 @@ def test_the_fast_path_gives_what_the_careful_path_does(
     assert {n: c.messages for n, c in one.channels.items()} == {
         n: c.messages for n, c in other.channels.items()
     }
+
+
+@pytest.mark.parametrize("start", [0, 2, 4])
+def test_a_book_begins_with_the_recorded_one(tmp_path: Path, start: int) -> None:
+    """The recorder began after the snapshot of the venue."""
+    with MadeRecording(tmp_path, "kraken") as made:
+        made.frame(kraken_book("update", 100.0, 101.0))
+        held = [(f"{price}.0", "1.0") for price in (100, 99, 98)]
+        asks = [("101.0", "1.0"), ("102.0", "1.0")]
+        made.note(
+            BookSnapshot(
+                at=made.at, channel="book:BTC/USD", bids=held, asks=asks, origin=1,
+                received_at=made.time - made.step, options={"depth": 10},
+            )
+        )  # fmt: skip
+        for step in range(1, 6):
+            made.frame(kraken_book("update", 100.0 + step / 10, 101.0 + step / 10))
+    client = wsclient.open_recording(tmp_path).between(BEGIN + start * made.step)
+    book = client.order_book("BTC/USD", depth=10, verify_checksum=False)
+    for _ in client:
+        pass
+    assert [str(level.price) for level in book.bids()] == [
+        *("100.5", "100.4", "100.3", "100.2", "100.1", "100.0", "99.0", "98.0")
+    ]

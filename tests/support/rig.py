@@ -284,10 +284,10 @@ class Rig:
     def count(self, frames: int, size: int, now: float) -> None:
         self.supervisor.intake.count(self.supervisor.connection(self.cid), frames, size, now)
 
-    def begin_request(self, token: Any, deadline: float, now: float) -> int:
+    def begin_request(self, token: Any, deadline: float, now: float, count: int = 1) -> int:
         connection = self.supervisor.open_connection()
         request_id = self.supervisor.next_id()
-        connection.replies.begin(request_id, token, deadline)
+        connection.replies.begin(request_id, token, deadline, count)
         connection.sending.spend(now)
         return request_id
 

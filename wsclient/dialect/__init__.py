@@ -66,6 +66,12 @@ it does not. If a message covers a range of numbers, or names the one before it,
 the same number on all connections, so that what one has brought is left out from another; if a
 venue counts each connection by itself, set ``numbers_are_shared = False``.
 
+**Requests.** For ``client.request()``, :meth:`Dialect.request` adds an id to a payload, and the
+answer with that id is a :class:`Reply`. If some items of a request may fail inside a success, the
+reply's ``failed`` says which; if each item has an answer of its own, :meth:`Dialect.answers` says
+how many there are. ``client_order_id`` names the field with the caller's own id of an order, which
+:class:`wsclient.OutcomeUnknown` then has.
+
 **Logins and order books.** This dialect has a login, ranges of numbers, and order books that begin
 with a snapshot by REST::
 

@@ -64,6 +64,8 @@ class Dialect(Routing):
         are then compared by :meth:`identity` instead
     ``greets``
         True if the venue speaks first (:class:`LoginAccepted`) and nothing may be sent before that
+    ``client_order_id``
+        the name of the field of an order that holds the caller's own id of it
     ``opening``
         messages sent first on each connection, before the login; not for a venue that ``greets``
     ``timestamp_fields``
@@ -89,6 +91,7 @@ class Dialect(Routing):
     quiet_channels: tuple[str, ...] = ()
     numbers_are_shared: bool = True
     greets: bool = False
+    client_order_id: str = ""
     opening: Sequence[Any] = ()
 
     def __init_subclass__(cls) -> None:
@@ -276,3 +279,7 @@ class Dialect(Routing):
             f"the {self.name} dialect cannot correlate answers, so request() does not work; "
             "use send(), or a dialect with a request() method"
         )
+
+    def answers(self, payload: Any) -> int:
+        """Return how many answers with the same id the venue sends to a request."""
+        return 1

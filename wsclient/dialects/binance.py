@@ -248,6 +248,7 @@ class Binance(Dialect):
     """
 
     name: ClassVar[str] = "binance"
+    client_order_id = "newClientOrderId"
     limits = Limits(
         channels_per_message=100,
         messages_per_second=4.0,

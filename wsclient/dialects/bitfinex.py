@@ -238,6 +238,7 @@ class Bitfinex(Dialect):
     book = BitfinexBook()
     views = BitfinexViews()
     quiet_channels = ("status:liq:",)
+    client_order_id = "cid"
     limits = Limits(channels_per_connection=25, connects=(5, 15.0))
     silence_timeout = 45.0
     heads = Heads(_Key, ("number", "payload.value"), counts=("third", "fourth"))

@@ -29,6 +29,9 @@ Sources, under bybit-exchange.github.io/docs/v5:
   ``rate-limit``). The client does not count characters: at most 500 channels per connection are our
   choice, as they fit if their names have 42 characters on average. How Bybit refuses more is not
   documented.
+* The answer to a request at ``trade`` repeats its ``reqId``, which must be new (page
+  ``websocket/trade/guideline``). That only those of one connection count is our assumption. A batch
+  whose orders have failed has the ``retCode`` 0: ``retExtInfo`` has the code of each.
 * ``retCode`` 10019 says that ``trade`` is restarting and takes no more requests on this connection
   (pages ``error``, ``websocket/trade/guideline``). No time until its end is stated.
 * A snapshot of a book may come at any time. A message with ``u`` of 1 is one too: the service has
@@ -71,6 +74,7 @@ from wsclient.dialect import (
     Notice,
     Quote,
     Rejection,
+    Reply,
     RouteAddresses,
     Row,
     Trade,
@@ -181,6 +185,7 @@ class _Head(msgspec.Struct, gc=False):
     retMsg: str = ""
     retCode: int | None = None
     req_id: str | None = None
+    reqId: str | None = None
 
 
 class _Book(msgspec.Struct, gc=False):
@@ -290,6 +295,7 @@ class Bybit(Dialect):
     name: ClassVar[str] = "bybit"
     book = BybitBook()
     views = BybitViews()
+    client_order_id = "orderLinkId"
     limits = Limits(
         channels_per_message=10,
         channels_per_connection=500,
@@ -360,10 +366,13 @@ class Bybit(Dialect):
             raise ConfigurationError(f"Bybit takes no options, but {unknown[0]!r} was given")
         return {"req_id": str(request_id), "op": verb, "args": list(channels)}
 
+    def request(self, payload: Any, request_id: int) -> Any:
+        return {**payload, "reqId": str(request_id)}
+
     def peek(self, frame: bytes) -> Item | Sequence[Item]:
         head = _head(frame)
         if head.topic is None:
-            return _answer(head)
+            return _answer(head) if head.reqId is None else _reply(head, frame)
         update = head.data.u if isinstance(head.data, _Data) else None
         if not self._sequenced or not head.topic.startswith("orderbook."):
             update = None
@@ -391,6 +400,17 @@ def _route(channel: str, default: str) -> str:
             f"'linear:{channel}'"
         )
     return default
+
+
+def _reply(head: _Head, frame: bytes) -> Item | Sequence[Item]:
+    reason = f"{head.retMsg} ({head.retCode})" if head.retCode else None
+    answer = msgspec.json.decode(frame)
+    rows = (answer.get("retExtInfo") or {}).get("list") or ()
+    failed = {n: f"{r.get('msg')} ({r['code']})" for n, r in enumerate(rows) if r.get("code")}
+    reply = Reply(head.reqId, answer, reason, failed or None)
+    if head.retCode != _RESTARTING:
+        return reply
+    return [reply, Ending(head.retMsg or "the server is restarting")]
 
 
 def _answer(head: _Head) -> Item | Sequence[Item]:

@@ -215,6 +215,7 @@ class Deribit(Dialect):
     name: ClassVar[str] = "deribit"
     book = DeribitBook()
     views = DeribitViews()
+    client_order_id = "label"
     #: Private channels, block trades, and states that seldom change.
     quiet_channels = (
         "announcements",

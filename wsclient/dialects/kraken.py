@@ -31,7 +31,8 @@ Sources, under docs.kraken.com/api/docs/websocket-v2:
 * Private channels need a token (pages ``executions``, ``balances``, ``level3``), to be used within
   15 minutes (REST page ``get-websockets-token``). The request for it is signed (guide
   ``spot-rest-auth``), and may be refused with HTTP 200 (guide ``errors``). So do orders, which are
-  sent to ``auth`` (page ``add_order``).
+  sent to ``auth`` (page ``add_order``). The orders of a ``batch_add`` may fail one by one (page
+  ``batch_add``), and a ``cancel_order`` has one answer for each order (page ``cancel_order``).
 """
 
 from __future__ import annotations
@@ -251,6 +252,7 @@ class Kraken(Dialect):
     book = KrakenBook()
     views = KrakenViews()
     quiet_channels = ("balances", "executions")
+    client_order_id = "cl_ord_id"
     limits = Limits(channels_per_message=100, connects=(150, 600.0))
     silence_timeout = 15.0
     timestamp_fields = (("data", 0, "timestamp"),)
@@ -328,6 +330,14 @@ class Kraken(Dialect):
     def request(self, payload: Any, request_id: int) -> Any:
         return {**payload, "req_id": request_id}
 
+    def answers(self, payload: Any) -> int:
+        """Return the number of orders of a ``cancel_order``: each has an answer of its own."""
+        params = payload.get("params") if isinstance(payload, Mapping) else None
+        if not isinstance(params, Mapping) or payload.get("method") != "cancel_order":
+            return 1
+        ids = [params.get(name) for name in ("order_id", "cl_ord_id", "order_userref")]
+        return max([1, *(len(values) for values in ids if isinstance(values, (list, tuple)))])
+
     def read(self, message: Any) -> Item | Sequence[Item]:
         if "method" in message:
             return self._answer(message)
@@ -361,13 +371,21 @@ class Kraken(Dialect):
         refused = answer.get("success") is False
         reason = str(answer.get("error") or "refused without a reason")
         if answer["method"] not in ("subscribe", "unsubscribe"):
-            return Reply(request_id, answer, reason if refused else None)
+            failed = _failed(answer.get("result")) or None
+            return Reply(request_id, answer, reason if refused else None, failed)
         result = answer.get("result") or {}
         channel = _channel(result["channel"], result.get("symbol")) if "channel" in result else None
         if refused:
             symbol = answer.get("symbol")
             return Rejection(reason, request_id, channel, symbol, verb=answer["method"])
         return Ack(request_id, channel, verb=answer["method"])
+
+
+def _failed(result: Any) -> dict[int, str]:
+    """Return the orders of a ``batch_add`` that were refused, though the batch was accepted."""
+    orders = result.get("orders") if isinstance(result, dict) else result
+    rows = enumerate(orders if isinstance(orders, list) else [])
+    return {n: str(row["error"]) for n, row in rows if isinstance(row, dict) and row.get("error")}
 
 
 def _digits(number: Decimal) -> str:

@@ -233,6 +233,7 @@ class Kucoin(Dialect):
     name: ClassVar[str] = "kucoin"
     views = KucoinViews()
     quiet_channels = (*_PRIVATE, "/contract/announcement")
+    client_order_id = "clientOid"
     limits = Limits(
         channels_per_message=100,
         messages_per_second=10.0,

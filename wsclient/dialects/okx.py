@@ -40,6 +40,9 @@ Sources, in OKX's API guide (www.okx.com/docs-v5/en), section "WebSocket" unless
 * ``side`` of a trade is that of the taker ("Trades channel"). Sizes are in the base currency for
   spot, else in contracts. A best bid or ask that is not there is empty (seen on the wire).
 * ``checksum`` is deprecated and fixed at 0; it was a CRC32 before ("Order book channel").
+* A request about orders has an ``id`` of its own, which the answer repeats, with a ``code`` and one
+  row per order ("Place order", "Place multiple orders"): 1 says that all have failed, 2 that some
+  have. So the ids of requests begin with a letter, those of subscribes do not.
 """
 
 from __future__ import annotations
@@ -74,6 +77,7 @@ from wsclient.dialect import (
     Notice,
     Quote,
     Rejection,
+    Reply,
     RouteAddresses,
     Row,
     Trade,
@@ -90,6 +94,10 @@ from wsclient.dialect import (
 
 __all__ = ["OKX", "OKXBook", "OKXViews"]
 
+#: The ids of requests by callers begin so.
+_REQUEST = "r"
+#: The code of an answer to a batch of which some have failed.
+_PARTLY = "2"
 #: Wrong timestamp, key, signature, whole login, passphrase; unknown key.
 _LOGIN_CODES = frozenset({"60004", "60005", "60006", "60007", "60009", "60024", "60031"})
 #: Invalid, too frequent, unknown operation: errors that refuse a request as a whole.
@@ -330,6 +338,7 @@ class OKX(Dialect):
     name: ClassVar[str] = "okx"
     book = OKXBook()
     views = OKXViews()
+    client_order_id = "clOrdId"
     limits = Limits(channels_per_message=50, channels_per_connection=500, connects=(3, 1.0))
     keepalive = ("ping", 20.0)
     silence_timeout = 30.0
@@ -407,10 +416,15 @@ class OKX(Dialect):
     ) -> Any:
         return {"id": str(request_id), "op": verb, "args": [_arg(c, options) for c in channels]}
 
+    def request(self, payload: Any, request_id: int) -> Any:
+        return {**payload, "id": f"{_REQUEST}{request_id}"}
+
     def peek(self, frame: bytes) -> Item:
         if frame == b"pong":
             return Heartbeat()
         head = _head(frame)
+        if head.id is not None and head.id.startswith(_REQUEST):
+            return _reply(head, frame)
         if head.event is not None:
             return _answer(head)
         if head.arg is None:
@@ -421,6 +435,20 @@ class OKX(Dialect):
             return Message(channel, head.action)
         follows = None if row.prevSeqId == -1 else row.prevSeqId
         return LinkedMessage(channel, head.action, row.seqId, follows=follows, is_counted=False)
+
+
+def _reply(head: _Head, frame: bytes) -> Item:
+    answer = msgspec.json.decode(frame)
+    rows = [row for row in answer.get("data") or () if isinstance(row, dict)]
+    failed = {n: _refusal(row) for n, row in enumerate(rows) if row.get("sCode", "0") != "0"}
+    reason = None
+    if head.event == "error" or head.code not in ("0", _PARTLY):
+        reason = next(iter(failed.values()), f"{head.msg} ({head.code})")
+    return Reply(str(head.id).removeprefix(_REQUEST), answer, reason, failed or None)
+
+
+def _refusal(row: dict[str, Any]) -> str:
+    return f"{row.get('sMsg') or 'refused without a reason'} ({row['sCode']})"
 
 
 def _answer(head: _Head) -> Item:

@@ -250,7 +250,7 @@ def finish_orphans(folder: Path, own: str, pause: Callable[[], object]) -> None:
     ``own`` is the session whose files are left alone, as are those of running recorders.
     ``pause`` is called every few milliseconds; when it raises, the present file stays as it is.
     """
-    for path in sorted(folder.glob(f"*{PART}")):
+    for path in _listed(folder, f"*{PART}"):
         if own in path.name:
             continue
         with suppress(OSError, InvalidMessage), path.open("r+b") as file:
@@ -267,10 +267,9 @@ def last_end(folder: Path, venue: str, name: str, own: str) -> tuple[bool, int |
     ``own`` is the session that is left out.
     """
     prefix = _of_venue(venue)
-    paths = [path for path in folder.glob(f"{prefix}-*{SUFFIX}*") if own not in path.name]
     has_one = False
-    for path in sorted(paths, reverse=True):
-        if not path.name.endswith((SUFFIX, PART)):
+    for path in reversed(_listed(folder, f"{prefix}-*{SUFFIX}*")):
+        if own in path.name or not path.name.endswith((SUFFIX, PART)):
             continue
         with suppress(OSError, InvalidMessage):
             found = FileReader(path)
@@ -279,6 +278,14 @@ def last_end(folder: Path, venue: str, name: str, own: str) -> tuple[bool, int |
                 if found.end is not None:
                     return True, found.end
     return has_one, None
+
+
+def _listed(folder: Path, pattern: str) -> list[Path]:
+    """Return the files of a folder by name; none if somebody removes it meanwhile."""
+    try:
+        return sorted(folder.glob(pattern))
+    except OSError:
+        return []
 
 
 def _rename(path: Path) -> Path:

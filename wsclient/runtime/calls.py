@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -18,9 +19,18 @@ from wsclient.runtime.watchdog import Watchdog
 from wsclient.sansio.life import State
 from wsclient.threads.waiting import Waiter
 
-__all__ = ["Calls"]
+__all__ = ["Calls", "Posted"]
 
 ENDED = frozenset({State.CLOSING, State.CLOSED, State.FAILED})
+
+
+@dataclass
+class Posted:
+    """A message of a caller: its payload, its request id, and when it was handed over (ns)."""
+
+    payload: str | bytes = ""
+    request_id: int | None = None
+    sent_at: int | None = None
 
 
 class _PostedCall:
@@ -123,7 +133,7 @@ class Calls:
 
         self._core.post(cancel)
 
-    def send(self, payload: str | bytes, waiter: Waiter, route: str | None) -> None:
+    def send(self, posted: Posted, waiter: Waiter, route: str | None) -> None:
         """Send a caller's message on ``route``, None for any.
 
         ``waiter`` is settled when its bytes are sent, or cannot be.
@@ -133,7 +143,8 @@ class Calls:
             with self._core.lock:
                 connection = self._core.supervisor.open_connection(route)
                 connection.sending.spend(self._core.clock.monotonic())
-            self._watchdog.send(connection.id, payload, waiter)
+            posted.sent_at = self._core.clock.time_ns()
+            self._watchdog.send(connection.id, posted.payload, waiter)
 
         self._core.ask(waiter, send)
 
@@ -154,23 +165,27 @@ class Calls:
         reply: Waiter,
         deadline: float,
         route: str | None,
+        posted: Posted,
+        answers: int,
     ) -> int:
         """Send the request that ``make`` returns for a new request id, on ``route``. Return the id.
 
         ``sent`` is settled when its bytes are sent, or with an error if they cannot be. ``reply``
-        is settled with the venue's answer. Raises NotConnected when the connection is not open.
+        is settled with the venue's answer, or with a list of them if there are to be more than one.
+        Raises NotConnected when the connection is not open.
         """
         self._core.check_call()
         self._core.supervisor.open_connection(route)
-        request_id = self._core.supervisor.next_id()
-        payload = make(request_id)
+        request_id = posted.request_id = self._core.supervisor.next_id()
+        posted.payload = make(request_id)
 
         def request() -> None:
             with self._core.lock:
                 connection = self._core.supervisor.open_connection(route)
-                connection.replies.begin(request_id, reply, deadline)
+                connection.replies.begin(request_id, reply, deadline, answers)
                 connection.sending.spend(self._core.clock.monotonic())
-            self._watchdog.send(connection.id, payload, sent)
+            posted.sent_at = self._core.clock.time_ns()
+            self._watchdog.send(connection.id, posted.payload, sent)
 
         self._core.ask(sent, request)
         return request_id

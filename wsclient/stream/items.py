@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -139,11 +139,19 @@ class Respond(msgspec.Struct, gc=False):
 
 
 class Reply(msgspec.Struct, gc=False):
-    """The decoded answer to a ``client.request()``; ``error`` is set if the venue refused it."""
+    """The decoded answer to a ``client.request()``.
+
+    ``error`` is set if the venue refused the request, and ``is_unknown`` if the error means that
+    the venue does not know whether it has acted on it. ``failed`` maps each item that was refused,
+    by its index in the request, to the reason, if the answer is about several items. Otherwise the
+    answers to each item are one ``Reply`` each: see :meth:`Dialect.answers`.
+    """
 
     request_id: Any
     payload: Any
     error: str | None = None
+    failed: Mapping[int, str] | None = None
+    is_unknown: bool = False
 
 
 class LoginAccepted(msgspec.Struct, gc=False):

@@ -5,13 +5,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Collection
 
+from wsclient.testing.peer import VenueTraits
+
 
 class _Answering:
     """The part of a `FakeVenue` that says how requests about channels are answered."""
 
     lock: threading.Condition
-    #: The channels that exist; None: any.
+    #: The channels that exist, beside private ones; None: any.
     channels: Collection[str] | None
+    traits: VenueTraits
     _refusals: dict[str, str]
     _muted: set[str | None]
 
@@ -33,6 +36,7 @@ class _Answering:
             reason is None
             and self.channels is not None
             and not any(name in self.channels for name in names)
+            and not self.traits.is_private(channel)
         ):
             return f"there is no channel {channel!r} here, only {', '.join(self.channels)}"
         return reason

@@ -22,6 +22,7 @@ from wsclient.testing.handshakes import (
     page,
     select_subprotocol,
 )
+from wsclient.testing.rest import RestCall, RestReader, answered
 from wsclient.testing.wire import CLOSE_TIMEOUT, Terms, Wire
 
 
@@ -47,6 +48,7 @@ class _WebSocket(ABC):
             select_subprotocol=select_subprotocol,
             max_size=None,
         )
+        self._rest: RestReader | None = RestReader(terms.ssl_context is not None)
         self._opened = False
         self._pongs_muted = False
         self.wire = Wire(
@@ -86,6 +88,10 @@ class _WebSocket(ABC):
     @abstractmethod
     def _asked(self, request: Request) -> bytes | None:
         """Record a request, and return the page that it gets, or None if it is a handshake."""
+
+    @abstractmethod
+    def _called(self, call: RestCall) -> bytes | None:
+        """Record a request by REST that is no GET, and return its answer; None for a status 404."""
 
     @abstractmethod
     def _admit(self, request: Request) -> HandshakeFailure | int | None:
@@ -191,6 +197,16 @@ class _WebSocket(ABC):
     def _received(self, data: bytes, now: float) -> None:
         if self._discarding:
             return
+        if self._rest is not None:
+            found = self._rest.add(data)
+            if found is None:
+                return
+            self._rest = None
+            if isinstance(found, RestCall):
+                self._reply(answered(found, self._called(found)))
+                self._lock.notify_all()
+                return
+            data = found
         self._protocol.receive_data(data)
         for event in self._protocol.events_received():
             if isinstance(event, Request):

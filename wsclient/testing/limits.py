@@ -59,13 +59,14 @@ class ChannelRefusal(str):
     - `"channel"`: it does not exist, or the test refuses it;
     - `"route"`: the route of the connection does not carry it;
     - `"limit"`: the connection would have too many channels;
-    - `"rate"`: the client has sent too many messages.
+    - `"rate"`: the client has sent too many messages;
+    - `"login"`: it is private, and the client has not logged in.
     """
 
-    kind: Literal["channel", "route", "limit", "rate"]
+    kind: Literal["channel", "route", "limit", "rate", "login"]
 
     def __new__(
-        cls, reason: str, kind: Literal["channel", "route", "limit", "rate"]
+        cls, reason: str, kind: Literal["channel", "route", "limit", "rate", "login"]
     ) -> ChannelRefusal:
         made = super().__new__(cls, reason)
         made.kind = kind

@@ -16,6 +16,7 @@ __all__ = [
     "MarketLevels",
     "MarketQuote",
     "MarketTrade",
+    "opening",
 ]
 
 MarketLevels = list[tuple[Decimal, Decimal]]
@@ -69,13 +70,17 @@ _CONTEXT = Context(prec=50, traps=[])
 _NOTHING = _CONTEXT.scaleb(Decimal(0), -5)
 
 
+def opening(symbol: str) -> Decimal:
+    """Return the opening price of a symbol."""
+    return _price(_opening(symbol))
+
+
 class Instrument:
     """A symbol that is traded: each move is a trade that changes its price and its order book."""
 
     def __init__(self, symbol: str, seed: int) -> None:
         self._random = Random(f"{seed}/{symbol}")
-        base = symbol.upper()
-        self.bid = next((at for name, at in OPENINGS.items() if base.startswith(name)), OTHERS)
+        self.bid = _opening(symbol)
         #: Distance (cents) from one level to the next.
         self._step = 10 ** max(0, len(str(self.bid)) - 5)
         self._trades = count(1)
@@ -161,6 +166,11 @@ def _changes(before: _MarketSide, after: _MarketSide) -> Iterator[tuple[Decimal,
     for price, level in after.items():
         if before.get(price) is not level:
             yield level
+
+
+def _opening(symbol: str) -> int:
+    base = symbol.upper()
+    return next((at for name, at in OPENINGS.items() if base.startswith(name)), OTHERS)
 
 
 def _price(cents: int) -> Decimal:

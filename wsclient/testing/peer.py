@@ -21,11 +21,13 @@ from typing import Any, Protocol
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
 
+from wsclient.testing.accounts import Account, OrderChange
 from wsclient.testing.delivery import Delivery, Outlet, Update
 from wsclient.testing.expecting import _Expecting
 from wsclient.testing.frames import Assembler, Payload, as_bytes, encode, frames
 from wsclient.testing.handshakes import HandshakeFailure
 from wsclient.testing.limits import ChannelRefusal, Pace, VenueLimits, key_of
+from wsclient.testing.rest import RestCall
 from wsclient.testing.routes import Route, RouteTable
 from wsclient.testing.wire import Terms
 
@@ -54,6 +56,8 @@ class Venue(Protocol):
     ack_delay: float
     has_journal: bool
     requests: list[Request]
+    calls: list[RestCall]
+    accounts: Sequence[Account]
     log: Callable[[Peer, str], None] | None
     limits: VenueLimits
     seed: int
@@ -81,6 +85,12 @@ class Venue(Protocol):
 
     def flush(self, *peers: Peer) -> None:
         """Send the updates that wait for more of them."""
+
+    def withholds(self, peer: Peer) -> bool:
+        """Return whether a fault withholds the answer to a request about orders; it strikes now."""
+
+    def report(self) -> None:
+        """Send what has happened to orders to those who are subscribed."""
 
 
 class VenueProtocol(Protocol):
@@ -115,7 +125,8 @@ class VenueTraits(Protocol):
     age or for a shutdown, None without a close frame. `too_fast` are those for a client that sends
     too much. `gateway_time` finds the time (ms) that each gateway writes itself, in group 2.
     `answers_whole`: nothing is published to a client amid an answer, such as before the snapshot
-    that belongs to it.
+    that belongs to it. `credential_fields` says which fields the credentials of a client have, and
+    which fields of an `Account` they are.
     """
 
     @property
@@ -130,6 +141,8 @@ class VenueTraits(Protocol):
     def gateway_time(self) -> re.Pattern[str] | None: ...
     @property
     def answers_whole(self) -> bool: ...
+    @property
+    def credential_fields(self) -> Mapping[str, str]: ...
 
     def shutdown_notice(self, peer: Peer) -> Payload | None:
         """Return the venue's notice that it will close the connection, None if it has none."""
@@ -140,6 +153,18 @@ class VenueTraits(Protocol):
     def personal(self, peer: Peer, channel: str, payload: Payload) -> Payload | None:
         """Return a published message as one connection gets it; None if it does not."""
 
+    def rest(self, call: RestCall) -> bytes | None:
+        """Return the JSON that answers a request by REST that is no GET, None for a status 404."""
+
+    def is_private(self, channel: str) -> bool:
+        """Return whether a client must log in to subscribe to a channel."""
+
+    def news(self, account: Account, change: OrderChange) -> Iterable[tuple[str, Payload]]:
+        """Return the private channels that report a change of an order, each with its message."""
+
+    def pair(self, symbol: str) -> tuple[str, str] | None:
+        """Return the currencies that a symbol trades, None if balances do not change with it."""
+
 
 class Peer(_Expecting):
     """The venue's end of one connection: it sends, injects faults, and checks what arrives.
@@ -149,7 +174,8 @@ class Peer(_Expecting):
     one side ends the connection, then the first cause: `"fin"`, `"rst"`, `"close 1001"`,
     `"half frame"`, `"client close 1000"`, `"client eof"`, `"client reset"`, `"venue closed"`.
     `route` is the route of the connection, `key` the API key of its handshake, and `lost` has the
-    published messages that its `Delivery` has lost.
+    published messages that its `Delivery` has lost. `account` is the one that the client has logged
+    in to, or None.
 
     Methods that wait raise AssertionError if nothing comes within `timeout` (s) or before the end
     of the connection. Methods that send raise ConnectionError once the connection has ended.
@@ -168,6 +194,7 @@ class Peer(_Expecting):
         self.venue = venue
         self.route: str | None = None
         self.key: str | None = None
+        self.account: Account | None = None
         self.outlet = Outlet(
             f"{venue.seed}/{id}",
             lambda payload: self._say([payload]),
@@ -212,6 +239,14 @@ class Peer(_Expecting):
                 self._note(f"subscribed to {channel}")
             return reason
 
+    def login(self, account: Account, *channels: str) -> None:
+        """Log the client in, and subscribe it to channels that it need not ask for."""
+        with self._lock:
+            self.account = account
+            self._subscriptions |= {channel: {} for channel in channels}
+            self._lock.notify_all()
+            self._note(f"logged in with the key {account.api_key}")
+
     def refusal(self, *channels: str) -> ChannelRefusal | None:
         """Return why the venue refuses a request for these channels together, or None."""
         reason = self._refusal(*channels)
@@ -229,10 +264,15 @@ class Peer(_Expecting):
             reason = self.venue.routes.refusal(self.route, channel)
             if reason is not None:
                 return ChannelRefusal(reason, "route")
+            if self.account is None and self.venue.accounts and self._is_private(channel):
+                return ChannelRefusal(f"{channel} needs a login", "login")
         most = self.venue.limits.channels
         if most is not None and len(self._subscriptions.keys() | set(channels)) > most:
             return ChannelRefusal(f"a connection has at most {most} channels", "limit")
         return None
+
+    def _is_private(self, channel: str) -> bool:
+        return self.venue.traits.is_private(channel)
 
     def unsubscribe(self, channel: str) -> bool:
         """Unsubscribe the client, or return False if it is not subscribed."""
@@ -315,6 +355,11 @@ class Peer(_Expecting):
         if self._fault is not None or "Upgrade" in request.headers:
             return None
         return self.venue.protocol.http(request.path)
+
+    def _called(self, call: RestCall) -> bytes | None:
+        if self.venue.has_journal:
+            self.venue.calls.append(call)
+        return None if self._fault is not None else self.venue.traits.rest(call)
 
     def _admit(self, request: Request) -> HandshakeFailure | int | None:
         self.route = self.venue.routes.of(request.path)

@@ -10,11 +10,13 @@ from datetime import datetime, timezone
 from typing import Any, ClassVar
 
 from wsclient.dialect import Dialect
+from wsclient.testing.accounts import Account, OrderChange
 from wsclient.testing.delivery import Update
 from wsclient.testing.frames import Payload, encode
 from wsclient.testing.limits import ChannelRefusal
 from wsclient.testing.market import MarketEvent, MarketLevels
 from wsclient.testing.peer import Peer, VenueProtocol
+from wsclient.testing.rest import RestCall
 from wsclient.testing.routes import Route
 
 __all__ = [
@@ -50,6 +52,8 @@ class ScriptedProtocol:
     gateway_time: re.Pattern[str] | None = None
     #: An answer is sent under the venue's lock, so that nothing is published amid it.
     answers_whole: bool = False
+    #: The fields of a client's credentials, and which fields of an `Account` they are.
+    credential_fields: Mapping[str, str] = {}
 
     def greeting(self, peer: Peer) -> Iterable[Payload]:
         return ()
@@ -62,6 +66,22 @@ class ScriptedProtocol:
         return encode({**message, **fields})
 
     def http(self, path: str) -> bytes | None:
+        return None
+
+    def rest(self, call: RestCall) -> bytes | None:
+        """Return the JSON that answers a request by REST that is no GET, None for a status 404."""
+        return None
+
+    def is_private(self, channel: str) -> bool:
+        """Return whether a client must log in to subscribe to a channel."""
+        return False
+
+    def news(self, account: Account, change: OrderChange) -> Iterable[tuple[str, Payload]]:
+        """Return the private channels that report a change of an order, each with its message."""
+        return ()
+
+    def pair(self, symbol: str) -> tuple[str, str] | None:
+        """Return the currencies that a symbol trades, None if balances do not change with it."""
         return None
 
     def shutdown_notice(self, peer: Peer) -> Payload | None:

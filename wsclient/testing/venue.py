@@ -26,6 +26,7 @@ from websockets.http11 import Request
 from websockets.typing import Subprotocol
 
 from wsclient.testing import venues
+from wsclient.testing.accounts import Account
 from wsclient.testing.answering import _Answering
 from wsclient.testing.delivery import AT_ONCE
 from wsclient.testing.frames import Payload
@@ -35,17 +36,21 @@ from wsclient.testing.limits import ConnectGate, VenueLimits
 from wsclient.testing.listener import Listener
 from wsclient.testing.peer import Peer, VenueProtocol, VenueTraits
 from wsclient.testing.protocols import ScriptedProtocol
-from wsclient.testing.publishing import _Publishing
+from wsclient.testing.rest import RestCall
 from wsclient.testing.routes import Route, RouteTable
 from wsclient.testing.sockets import netloc
+from wsclient.testing.trading import _AnswerFault, _Trading
 from wsclient.testing.wire import Terms
 
 __all__ = ["FakeVenue"]
 
 T = TypeVar("T")
 
+#: From one account to the next the numbers of orders differ by this much.
+ORDERS = 1_000_000
 
-class FakeVenue(_Publishing, _Answering):
+
+class FakeVenue(_Trading, _Answering):
     """A WebSocket venue on a loopback port of its own; `with` starts and closes it.
 
     `protocol` says how it answers: `"generic"`, `"kraken"` or another name in `venues.NAMES`, an
@@ -64,6 +69,10 @@ class FakeVenue(_Publishing, _Answering):
     `routes` replaces the routes of the protocol: paths that each carry their own channels.
     `limits` says what the venue allows; it can be replaced at any time. `seed` makes all that is
     random in a `Delivery` repeatable.
+
+    `accounts` are those that clients can log in to, by default one. A client with the `credentials`
+    of the venue is logged in to the first. Without any accounts logins are left unanswered, and
+    private channels are like all others.
     """
 
     def __init__(
@@ -84,6 +93,7 @@ class FakeVenue(_Publishing, _Answering):
         routes: Mapping[str, Route] | None = None,
         limits: VenueLimits = VenueLimits(),  # noqa: B008 - immutable
         seed: int = 0,
+        accounts: Sequence[Account] | None = None,
     ) -> None:
         if isinstance(protocol, str):
             protocol = venues.find(protocol)()
@@ -94,6 +104,10 @@ class FakeVenue(_Publishing, _Answering):
         self.routes = RouteTable(
             self.traits.routes if routes is None else routes, self.traits.default_route
         )
+        self.accounts = [Account()] if accounts is None else list(accounts)
+        for index, account in enumerate(self.accounts):
+            if not account.orders:  # else a venue before this one has numbered them
+                account.first = 1 + index * ORDERS
         self.limits = limits
         self.seed = seed
         self.delivery = AT_ONCE
@@ -109,6 +123,7 @@ class FakeVenue(_Publishing, _Answering):
         self.has_journal = journal
         self.attempts = 0
         self.requests: list[Request] = []
+        self.calls: list[RestCall] = []
         self.peers: list[Peer] = []
         self._open: list[Peer] = []
         self.lock = threading.Condition(threading.RLock())
@@ -120,6 +135,7 @@ class FakeVenue(_Publishing, _Answering):
         self._sequences: dict[str, int] = {}
         self._refusals: dict[str, str] = {}
         self._muted: set[str | None] = set()
+        self._answer_faults: list[_AnswerFault] = []
         self._gate = ConnectGate()
         self._accepted = 0
         self.connections: list[Peer] = []
