@@ -735,6 +735,43 @@ def test_an_order_is_refused_without_a_login(name: str, dial_at: Any) -> None:
         assert venue.account.orders == {}
 
 
+#: What is put in the place of each field of an order.
+STRANGE: tuple[Any, ...] = (None, [], {}, [[]], True, "", "NaN", "1e999999", "9" * 5000, -1)
+
+
+@pytest.mark.parametrize("name", TRADERS)
+def test_strange_requests_break_nothing(name: str) -> None:
+    with FakeVenue(name) as venue, trading(name, venue) as client:
+        made = TRADERS[name].place("a", venue)
+        parts = {"bybit": ("args", 0), "okx": ("args", 0), "deribit": ("params",)}
+        parts |= {"kraken": ("params",), "bitfinex": (3,)}
+        for strange in STRANGE:
+            for field in _part(made, parts.get(name, ())):
+                if field in ("type", "token") and name in ("generic", "kraken"):
+                    continue
+                request = json.loads(json.dumps(made))
+                _part(request, parts.get(name, ()))[field] = strange
+                client.send(request)
+            if parts.get(name):
+                request = json.loads(json.dumps(made))
+                _put(request, parts[name], strange)
+                client.send(request)
+        count = len(venue.account.orders)
+        client.request(TRADERS[name].place("last", venue))
+        assert len(venue.account.orders) > count
+        assert [peer.ended_by for peer in venue.live] == [None] * len(venue.live)
+
+
+def _part(request: Any, path: tuple[Any, ...]) -> Any:
+    for step in path:
+        request = request[step]
+    return request
+
+
+def _put(request: Any, path: tuple[Any, ...], value: Any) -> None:
+    _part(request, path[:-1])[path[-1]] = value
+
+
 def test_a_venue_without_accounts_has_no_private_channels(dial_at: Any) -> None:
     with FakeVenue("okx", accounts=[]) as venue:
         assert venue.credentials is None

@@ -90,7 +90,7 @@ class GenericProtocol(PrivateProtocol):
         now, symbol = milliseconds(), text_of(request.get("symbol"))
         which = text_of(request.get("order_id") or request.get("client_order_id"))
         size, price = request.get("size"), request.get("price")
-        match request["type"]:
+        match request.get("type"):
             case "order.place":
                 side, client_id = request.get("side"), request.get("client_order_id")
                 pair = self.pair(symbol)
@@ -105,7 +105,7 @@ class GenericProtocol(PrivateProtocol):
             case "order.list":
                 return {"orders": [_order(order) for order in account.open_orders(symbol or None)]}
             case _:
-                raise OrderRefusal("invalid", f"there is no request {request['type']!r}")
+                raise OrderRefusal("invalid", f"there is no request {request.get('type')!r}")
         return {"order": _order(order)}
 
     def pair(self, symbol: str) -> tuple[str, str] | None:

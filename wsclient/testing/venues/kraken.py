@@ -15,7 +15,14 @@ from wsclient.testing.accounts import Account, OrderChange, OrderRefusal, VenueO
 from wsclient.testing.delivery import Update
 from wsclient.testing.limits import ChannelRefusal
 from wsclient.testing.market import Depth, MarketEvent, MarketQuote, MarketTrade
-from wsclient.testing.private import PrivateProtocol, account_of, decoded_secret, same, text_of
+from wsclient.testing.private import (
+    PrivateProtocol,
+    account_of,
+    decoded_secret,
+    same,
+    text_of,
+    whole_of,
+)
 from wsclient.testing.protocols import (
     Payload,
     as_object,
@@ -199,9 +206,10 @@ class KrakenProtocol(PrivateProtocol):
         right = sign_in_base64(decoded_secret(account), _TOKEN.encode() + digest, "sha512")
         if not same(call.headers.get("api-sign"), right):
             return "EAPI:Invalid signature"
-        if not nonce.isdecimal() or int(nonce) < self._nonces.get(account.api_key, 0):
+        number = whole_of(nonce)
+        if number is None or number < self._nonces.get(account.api_key, 0):
             return "EAPI:Invalid nonce"
-        self._nonces[account.api_key] = int(nonce)
+        self._nonces[account.api_key] = number
         return None
 
     def is_private(self, channel: str) -> bool:
@@ -361,7 +369,8 @@ class KrakenProtocol(PrivateProtocol):
     def _add_all(self, account: Account, params: Mapping[str, Any]) -> list[dict[str, Any]]:
         rows = params.get("orders")
         done = []
-        for row in rows if isinstance(rows, list) else ():
+        rows = rows if isinstance(rows, list) else []
+        for row in [row for row in rows if isinstance(row, dict)]:
             try:
                 done.append(self._add(account, {"symbol": params.get("symbol"), **row}))
             except OrderRefusal as error:
