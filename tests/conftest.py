@@ -24,6 +24,7 @@ from support.locking import Instrument  # noqa: E402
 from wsclient.client import WebSocketClient  # noqa: E402
 from wsclient.testing import FakeVenue  # noqa: E402
 
+pytest_plugins = ["pytester"]
 settings.load_profile(PROFILE)
 
 TESTS = Path(__file__).parent
@@ -39,6 +40,7 @@ KINDS = {
     "telemetry/test_histogram.py": "pure",
     "test_architecture.py": "pure",
     "test_errors.py": "pure",
+    "test_html.py": "pure",
     "test_dialect.py": "pure",
     "test_messages.py": "pure",
     "test_registry.py": "pure",

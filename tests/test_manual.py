@@ -43,11 +43,18 @@ from wsclient import dialects
 from wsclient.cli import make_parser
 from wsclient.dialect import BookFormat, Counted, Dialect
 from wsclient.messages import GAP_REASONS, Message
+from wsclient.recording.columns import TABLES
 from wsclient.testing import FakeVenue, Feed, GenericProtocol, KrakenProtocol, venues
 from wsclient.testing.market import Depth, Instrument, Listing, MarketTrade
 
 #: The files that run the blocks.
-TESTS = ("test_manual.py", "test_migration.py", "test_recipes.py", "test_troubleshooting.py")
+TESTS = (
+    "test_manual.py",
+    "test_migration.py",
+    "test_pytest_plugin.py",
+    "test_recipes.py",
+    "test_troubleshooting.py",
+)
 #: A line of code that is longer is cut off on a page of 1,000 px.
 CODE_WIDTH = 88
 
@@ -132,7 +139,7 @@ def numbers_of(name: str, dialect: Dialect) -> str:
         return "frames"
     read_in = [(kind, item) for kind, frame in frames_of(name) for item in read(dialect, frame)]
     numbered = {kind for kind, item in read_in if item.sequence is not None}
-    if numbered == {kind for kind, _ in read_in}:
+    if read_in and numbered == {kind for kind, _ in read_in}:
         return "books" if numbered == {Depth} else "all"
     if not numbered and "sequenced" in signature(type(dialect)).parameters:
         assert numbers_of(name, type(dialect)(sequenced=True)) == "books"
@@ -229,7 +236,8 @@ def test_the_table_of_views_is_that_of_the_code(kind: str) -> None:
     rows = table("views", "What each venue gives")
     column = 1 + ["trades", "quote", "book_update"].index(kind)
     shown = {(row[0], name) for row in rows for name in re.split(r",\s+", row[column])}
-    assert shown - {("generic", "none")} == channels_with(kind)
+    without = {("generic", "none"), ("binance_ws_api", "none")}
+    assert shown - without == channels_with(kind)
 
 
 def test_the_table_of_views_names_every_dialect() -> None:
@@ -241,6 +249,19 @@ def test_the_table_of_an_envelope_is_that_of_the_code() -> None:
     shown = first_column("messages", "Envelopes")
     envelope = wsclient.Envelope(channel="a", raw=b"\xff")
     assert shown == [*envelope.to_dict(), *list(json.loads(envelope.to_json()))[-2:]]
+
+
+def test_the_tables_of_columns_are_those_of_the_frames() -> None:
+    kinds: dict[str, list[str]] = {}
+    for kind, found in TABLES.items():
+        for column in found.columns:
+            kinds.setdefault(column.name, []).append(kind)
+    common, some = (table("frames", "Columns", number) for number in (0, 1))
+    assert [row[0] for row in common] == [n for n, k in kinds.items() if len(k) == len(TABLES)]
+    assert {row[0]: row[1].split(", ") for row in some} == {
+        name: k for name, k in kinds.items() if len(k) < len(TABLES)
+    }
+    assert first_column("frames", "Kinds") == list(TABLES)
 
 
 def test_the_table_of_gaps_has_every_reason() -> None:
@@ -383,6 +404,21 @@ def test_the_page_of_recordings(
     assert out.count(" channel trade:BTC/USD ") == int(messages)
 
 
+def test_the_page_of_frames(clients: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+    names: dict[str, Any] = {}
+    with served("kraken", "trade:BTC/USD", "ticker:BTC/USD", rate=2000) as venue:
+        code = block("frames", "Collect").replace("wss://ws.kraken.com/v2", venue.url)
+        run_block(code.replace("1000", "100"), names, clients)
+        run_block(block("frames", "Columns"), names, clients)
+        code = block("frames", "The newest rows").replace("seconds=10", "seconds=0.1")
+        run_block(code, names, clients)
+        until(lambda: len(names["frame"]))
+        names["client"].close()
+    out = capsys.readouterr().out
+    assert "<Collected: 100 messages of " in out
+    assert "<RollingFrame of ticker:BTC/USD: " in out
+
+
 def test_the_handler(clients: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
     with FakeVenue(Prices()) as venue, lively(venue, ["BTC-USD"]):
         code = block("handler", "An example").replace("ws://127.0.0.1:8765/", venue.url)
@@ -468,6 +504,25 @@ def test_the_views_of_a_dialect() -> None:
     assert other.trades() is None
 
 
+def test_what_is_displayed(clients: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+    channels = ("ticker:BTC/USD", "trade:BTC/USD", "book:BTC/USD")
+    with served("kraken", *channels) as venue:
+        namespace: dict[str, Any] = {}
+        for code in (
+            block("display", "A live table"),
+            block("display", "Running a cell again"),
+        ):
+            run_block(code.replace("wss://ws.kraken.com/v2", venue.url), namespace, clients)
+        assert "ticker:BTC/USD" in (shown := capsys.readouterr().out)
+        assert "OrderBook book:BTC/USD: synced" in shown
+        raising = block("display", "Running a cell again", 1)
+        with pytest.raises(ValueError, match="mistake"):
+            run_block(raising.replace("wss://ws.kraken.com/v2", venue.url), namespace, clients)
+        run_block(block("display", "All clients of a process"), namespace, clients)
+        assert capsys.readouterr().out.count("<WebSocketClient ") == len(clients) == 3
+        assert wsclient.clients() == []
+
+
 def test_the_views(clients: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
     with served("kraken", "trade:BTC/USD", "ticker:BTC/USD") as venue:
         code = block("views", "An example").replace("wss://ws.kraken.com/v2", venue.url)
@@ -523,6 +578,37 @@ def test_an_order_whose_answer_is_missing(capsys: pytest.CaptureFixture[str]) ->
         peer.rst()
         running.result()
     assert "('mine-1',)" in capsys.readouterr().out
+
+
+def test_the_account_of_binance_futures(
+    clients: list[Any], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BINANCE_KEY", "fake-key")
+    code = block("private", "Binance")
+    with FakeVenue("binance_futures") as venue:
+        rest = venue.url.replace("ws:", "http:") + "depth"
+        code = code.replace("wss://fstream.binance.com/public", venue.route_url("public"))
+        code = code.replace('"binance_futures"', f'wsclient.BinanceFutures(rest="{rest}")')
+
+        def order() -> None:
+            venue.wait_for(lambda v: v.subscribers("ORDER_TRADE_UPDATE"))
+            venue.place("BTCUSDT", "buy", "1", "100")
+
+        ordering = Call(order)
+        run_block(code, {}, clients, messages=1)
+        ordering.result()
+    assert capsys.readouterr().out == "NEW None\n"
+
+
+def test_the_account_of_binance_spot(
+    clients: list[Any], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with FakeVenue("binance_ws_api") as venue:
+        monkeypatch.setenv("BINANCE_KEY", venue.account.api_key)
+        monkeypatch.setenv("BINANCE_SECRET", venue.account.secret)
+        code = block("private", "Binance", 1)
+        run_block(code.replace("wss://ws-api.binance.com:443/ws-api/v3", venue.url), {}, clients)
+    assert capsys.readouterr().out == "executionReport mine-1\n"
 
 
 def test_the_fake_venue(clients: list[Any]) -> None:

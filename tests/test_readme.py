@@ -20,6 +20,7 @@ from support.documents import (
     not_run,
     run_block,
     section,
+    served,
     table,
     text_of,
 )
@@ -101,14 +102,26 @@ def test_the_script(clients: list[Any], capsys: pytest.CaptureFixture[str]) -> N
     assert "trade:BTC/USD" in printed
 
 
-def test_the_notebook(clients: list[Any]) -> None:
+def test_the_notebook(
+    clients: list[Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
     namespace: dict[str, Any] = {}
-    with FakeVenue("kraken") as venue, lively(venue, ["ticker:BTC/USD", "ticker:ETH/USD"]):
+    with served("kraken", "ticker:BTC/USD", "trade:BTC/USD", rate=2000.0) as venue:
         code = block("README", "In a notebook").replace("wss://ws.kraken.com/v2", venue.url)
         run_block(code, namespace, clients)
+        assert "trade:BTC/USD" in capsys.readouterr().out  # show() in a pipe
         run_block(block("README", "In a notebook", 1), namespace, clients)
-        assert len(namespace["client"].subscriptions) == 2
+        trades = namespace["trades"]
+        assert len(trades) > 100
+        run_block(block("README", "In a notebook", 2), namespace, clients)
         clients[0].close()
+    again = namespace["again"]
+    columns = ["id", "price", "size", "received_at"]
+    assert again[columns].equals(trades[columns].head(len(again)))
 
 
 def test_the_order_book(clients: list[Any], capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ opens the connections that its channels need: ``client.connections`` lists them.
 
 The names by purpose:
 
-open and close     connect, WebSocketClient, Options, State, Verdict, classify
+open and close     connect, WebSocketClient, Options, State, Verdict, classify, clients, close_all
 find a fault       diagnose, Diagnosis
 messages           Message, Gap, Reader, Subscription, SubscriptionState
 order books        OrderBook, Level, BookState
@@ -33,8 +33,10 @@ errors             WSClientError is the base of all; help(wsclient.errors) shows
 
 The classes of wsclient.dialect, of the venues in wsclient.dialects, the parts of ``client.stats()``
 in ``wsclient.stats``, what messages return (Trade, Quote, PlainBookUpdate), Envelope, a record of a
-message, and Recorder, which ``client.record()`` makes, can be imported from here too. Each name is
-imported when it is first used, so that ``import wsclient`` costs little.
+message, and what calls of a client make (Recorder, Collected, RollingFrame) can be imported from
+here too. Each name is imported when it is first used, so that ``import wsclient`` costs little.
+
+PYTEST_DONT_REWRITE: there is no assert here for pytest to rewrite.
 """
 
 from wsclient.version import __version__ as __version__
@@ -78,6 +80,7 @@ if TYPE_CHECKING:
     from wsclient.dialect import Views as Views
     from wsclient.dialects.binance import Binance as Binance
     from wsclient.dialects.binance_futures import BinanceFutures as BinanceFutures
+    from wsclient.dialects.binance_ws_api import BinanceWsApi as BinanceWsApi
     from wsclient.dialects.bitfinex import Bitfinex as Bitfinex
     from wsclient.dialects.bybit import Bybit as Bybit
     from wsclient.dialects.coinbase_exchange import CoinbaseExchange as CoinbaseExchange
@@ -120,6 +123,9 @@ if TYPE_CHECKING:
     from wsclient.handler import WebSocketHandler
     from wsclient.messages import Gap, Message, Subscription, SubscriptionState
     from wsclient.messages import Subscriptions as Subscriptions
+    from wsclient.notebook.collected import Collected as Collected
+    from wsclient.notebook.rolling import RollingFrame as RollingFrame
+    from wsclient.opened import clients, close_all
     from wsclient.options import Options
     from wsclient.orderbook import OrderBook
     from wsclient.reader import Reader
@@ -187,6 +193,8 @@ __all__ = [
     "WebSocketHandler",
     "__version__",
     "classify",
+    "clients",
+    "close_all",
     "connect",
     "diagnose",
     "events",
@@ -204,6 +212,7 @@ _NAMES = {
     ),
     "dialects.binance": "Binance",
     "dialects.binance_futures": "BinanceFutures",
+    "dialects.binance_ws_api": "BinanceWsApi",
     "dialects.bitfinex": "Bitfinex",
     "dialects.bybit": "Bybit",
     "dialects.coinbase_exchange": "CoinbaseExchange",
@@ -223,6 +232,9 @@ _NAMES = {
     ),
     "handler": "WebSocketHandler",
     "messages": "Gap Message Subscription SubscriptionState Subscriptions",
+    "notebook.collected": "Collected",
+    "notebook.rolling": "RollingFrame",
+    "opened": "clients close_all",
     "options": "Options",
     "orderbook": "OrderBook",
     "reader": "Reader",

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, NoReturn, overload
 from wsclient import dialects
 from wsclient.checks import check_timeout, check_whole
 from wsclient.dialect.base import Dialect
+from wsclient.displayed import _Displayed
 from wsclient.errors import ConfigurationError
 from wsclient.events import InsecureTLS
 from wsclient.messages import Message, Subscription, Subscriptions, SubscriptionState
-from wsclient.observable import _Observable
 from wsclient.options import Headers, Options, Overflow, check_overflow, given_options
 from wsclient.orderbook import ClientBooks, OrderBook
 from wsclient.outgoing import _Sender
@@ -31,6 +31,7 @@ from wsclient.runtime.core import Core
 from wsclient.runtime.platform import check_threads
 from wsclient.sansio.life import State
 from wsclient.stream.declared import types_of
+from wsclient.tabular import _Tabular
 from wsclient.threads.logs import ClientLog
 from wsclient.threads.waiting import Deadline, Waiter
 from wsclient.tracebacks import without_locals
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
 __all__ = ["WebSocketClient", "client_of", "connect"]
 
 
-class WebSocketClient(_Observable, _Sender, _Receiver):
+class WebSocketClient(_Displayed, _Sender, _Tabular, _Receiver):
     """The connections to one venue, kept open in the background and read by blocking calls.
 
     It opens one connection at first, and more when its channels need them: those at other addresses
@@ -131,6 +132,7 @@ class WebSocketClient(_Observable, _Sender, _Receiver):
         # At the interpreter's exit the threads simply end. A close there would only make a thread
         # that waits in recv() print its ClientClosed.
         self._finalizer.atexit = False
+        self._remember()
 
     # The connection.
 

@@ -48,6 +48,7 @@ __all__ = [
     "RecorderRecovered",
     "Recovered",
     "Rejected",
+    "RenewalFailed",
     "Resubscribing",
     "Rotated",
     "RotationFailed",
@@ -131,10 +132,11 @@ class Disconnected(Event):
     ``closed`` (by a close frame), ``ended`` (without a close frame), ``reset``, ``half-open``,
     ``stalled``, ``deaf`` (the peer did not read), ``silent``, ``unanswered`` (the venue did not
     answer a resubscription), ``protocol`` (the venue violated it), ``age`` (the venue would end the
-    connection soon, and allows no second one beside it), ``rotated`` (another connection has taken
-    over its channels, or no channel needed it; this is not counted as a disconnect), or the type of
-    an exception. ``code`` is the close code, 1006 if there was none. ``data_age`` is the time (s)
-    from the last data to the end, None if this connection brought none.
+    connection soon, and allows no second one beside it), ``expired`` (its token has expired, so
+    that the venue sends nothing more), ``rotated`` (another connection has taken over its channels,
+    or no channel needed it; this is not counted as a disconnect), or the type of an exception.
+    ``code`` is the close code, 1006 if there was none. ``data_age`` is the time (s) from the last
+    data to the end, None if this connection brought none.
     """
 
     why: str
@@ -197,6 +199,18 @@ class RotationFailed(Event):
 
     The connection stays until the venue ends it. Only then do its channels get a gap mark, as after
     any reconnect. ``why`` says how the attempt failed.
+    """
+
+    delay: float
+    why: str
+
+
+@dataclass(frozen=True)
+class RenewalFailed(Event):
+    """The token of this connection was not renewed; the next attempt follows in ``delay`` seconds.
+
+    The connection goes on. When its token expires, the venue sends nothing more on it; the client
+    replaces it as soon as the venue says so. ``why`` says what failed.
     """
 
     delay: float

@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
+from wsclient import html
 from wsclient.text import excerpt
 from wsclient.views import PlainBookUpdate, Quote, Trade
 
@@ -107,6 +108,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 #: A ``repr`` encodes the data of one of several messages of a frame of up to this length (bytes).
 _SHORT = 64 * 1024
+#: How much of the data a notebook shows (bytes).
+_EXCERPT = 500
 
 
 class Message(msgspec.Struct, gc=False, eq=False):
@@ -261,15 +264,35 @@ class Message(msgspec.Struct, gc=False, eq=False):
             parts.append(self._excerpt())
         return f"<Message {' '.join(parts)}>"
 
+    def _repr_html_(self) -> str:
+        pairs: list[tuple[str, object]] = [("channel", self.channel), ("type", self.type)]
+        numbers = {"sequence": self.sequence, "item": self.item}
+        pairs += [(name, number) for name, number in numbers.items() if number is not None]
+        if self.received_at:
+            pairs.append(("received", f"{self.received_at_utc:%Y-%m-%d %H:%M:%S.%f}Z"))
+        if self.connection_id:
+            pairs.append(("connection", self.connection_id))
+        if self.gap is not None:
+            missed = "an unknown number" if self.gap.missed is None else self.gap.missed
+            pairs.append(("gap", html.badge(f"missed {missed} ({self.gap.reason})", "warning")))
+        if self.raw:
+            data = self._shown()
+            cut = f"... ({len(data):,} bytes)" if len(data) > _EXCERPT else ""
+            pairs.append(("data", f"{data[:_EXCERPT].decode(errors='replace')}{cut}"))
+        return html.page(html.facts(pairs))
+
     def _excerpt(self) -> str:
-        """Return the beginning of the data: of the payload, or of this message's part of it."""
+        return excerpt(self._shown())
+
+    def _shown(self) -> bytes:
+        """Return the data as they are shown: the payload, or this message's part of it."""
         shown = self.raw
         if self.item is not None and self.decoded is not _UNDECODED and len(shown) <= _SHORT:
             try:
                 shown = msgspec.json.encode(self.decoded)
             except Exception:  # noqa: BLE001, S110 - data of a user's type; then the whole frame
                 pass
-        return excerpt(shown)
+        return shown
 
 
 def _datetime(ns: int) -> datetime:

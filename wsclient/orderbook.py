@@ -13,7 +13,7 @@ from itertools import islice
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from wsclient import dialects
+from wsclient import dialects, html
 from wsclient.books.book import Book, Level, Side
 from wsclient.books.keeper import LiveBook
 from wsclient.books.status import BookState, BookStatus
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from wsclient.books.registry import BookRegistry
 
 __all__ = ["ClientBooks", "OrderBook", "check_book", "check_same"]
+
+#: How many levels of each side a notebook shows.
+SHOWN_LEVELS = 5
 
 
 class OrderBook:
@@ -234,6 +237,28 @@ class OrderBook:
             why = live.status().why
             sides = f"{len(live.book.bids)} bids, {len(live.book.asks)} asks"
         return f"<OrderBook {live.channel!r} {f'out of sync: {why}' if why else sides}>"
+
+    def _repr_html_(self) -> str:
+        from wsclient.books.ladder import ladder  # only notebooks need it
+
+        live: LiveBook | None = vars(self).get("_live")
+        if live is None:
+            return html.page(html.lines(["OrderBook, not made"]))
+        try:
+            return ladder(live, SHOWN_LEVELS).as_html()
+        except Exception:  # noqa: BLE001 - ReentrantCall: this thread holds a lock of the client
+            return html.page(html.lines([f"OrderBook {live.channel}"]))
+
+    def show(self, *, depth: int = 10, interval: float = 0.25) -> None:
+        """Show the best levels of the book, and go on until the book or its client is closed.
+
+        ``depth`` levels of each side are shown, and the mid of the last seconds. See
+        :meth:`WebSocketClient.show`.
+        """
+        # From a layer above.
+        from wsclient.notebook.showing import show_book
+
+        show_book(self, getattr(self._client, "_core", None), depth, interval)
 
 
 _best_bid: Callable[[Book], Level | None] = attrgetter("bids.best")

@@ -55,15 +55,15 @@ class _Sender:
         forbid_worker_threads()
         dialect = self._core.dialect
         sent, reply, posted = Waiter(), Waiter(), Posted()
-        request_id = self._core.calls.request(
-            lambda id: encode_made("request", dialect.request(payload, id)),
-            sent,
-            reply,
-            self._core.until(timeout),
-            self._core.calls.route_of(payload),
-            posted,
-            dialect.answers(payload),
-        )
+        route = self._core.calls.route_of(payload)
+
+        def make(id: int) -> str | bytes:
+            credentials = self._core.supervisor.open_connection(route).credentials
+            allowed = payload if credentials is None else dialect.authorize(payload, credentials)
+            return encode_made("request", dialect.request(allowed, id))
+
+        until, answers = self._core.until(timeout), dialect.answers(payload)
+        request_id = self._core.calls.request(make, sent, reply, until, route, posted, answers)
         try:
             try:
                 sent.wait(Deadline(timeout))

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import weakref
+from collections import deque
 from collections.abc import Iterator
 from itertools import islice
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from wsclient.checks import check_timeout, check_whole
-from wsclient.errors import ClientClosed, NotConnected
+from wsclient.errors import (
+    ClientClosed,
+    ConfigurationError,
+    NotConnected,
+    WaitTimeout,
+    WSClientError,
+)
 from wsclient.messages import Message
 from wsclient.runtime.checks import close_quietly, forbid_worker_threads
 from wsclient.runtime.core import Core
 from wsclient.runtime.queues import MessageQueue
 from wsclient.sansio.life import State
 from wsclient.threads.waiting import NEVER, Deadline, Waiter
+
+if TYPE_CHECKING:
+    from wsclient.notebook.collected import Collected
 
 __all__ = ["Reader"]
 
@@ -78,6 +88,39 @@ class _Receiver:
         finally:
             del self
 
+    def collect(self, seconds: float | None = None, count: int | None = None) -> Collected:
+        """Take messages for ``seconds``, or until there are ``count``, and return them.
+
+        At least one of both must be given; what is reached first ends it. ``seconds=0`` takes what
+        is waiting now. The result is a list of messages, which ``to_pandas()``, ``to_polars()`` and
+        ``to_arrow()`` make into frames: see :class:`wsclient.Collected`.
+
+        Ctrl-C takes nothing: all messages go back into the queue, in their order, and are the first
+        that the next call gets. ``collect(seconds=0)`` returns them at once.
+
+        When the client is closed, when it fails, and at the end of a recording, it returns early
+        with what it has. The next call, or this one if it has nothing, raises as :meth:`recv`.
+        """
+        # From a layer above: lazily, since few programs need it.
+        from wsclient.notebook.collected import Collected
+
+        core, queue = self._core, self._queue
+        take_back = queue.take_back
+        taken: deque[Message] = deque()  # the newest first
+        try:
+            check_timeout(seconds, "seconds")
+            check_whole("count", count, 1, or_none=True)
+            if seconds is None and count is None:
+                raise ConfigurationError("collect() needs seconds, count, or both")
+            _take(core, queue, taken, seconds, count)
+            return Collected(reversed(taken), core.log)
+        except BaseException:
+            take_back(taken)
+            queue.waiting.wake()  # another thread may wait for them
+            raise
+        finally:
+            del self  # a traceback that somebody keeps must not keep the client alive
+
     def __reduce__(self) -> NoReturn:
         raise TypeError(
             f"a {type(self).__name__} cannot be pickled: it may hold credentials, and its "
@@ -132,6 +175,39 @@ def _fill(core: Core, queue: MessageQueue, maximum: int | None, deadline: Deadli
         raise NotConnected("not connected; call connect() first")
     if not queue.fill(maximum, deadline):
         raise ClientClosed("the client is closed")
+
+
+def _take(
+    core: Core,
+    queue: MessageQueue,
+    taken: deque[Message],
+    seconds: float | None,
+    count: int | None,
+) -> None:
+    """Move messages from ``queue`` to the left of ``taken``, as ``collect()`` does."""
+    deadline, has_asked = core.deadline(seconds), False
+    try:
+        while True:
+            left = None if count is None else count - len(taken)
+            if left == 0:
+                return
+            try:
+                taken.extendleft(islice(queue.handed_out, left))
+                continue
+            except IndexError:  # that was all
+                left = None if count is None else count - len(taken)
+            if queue.pull_one is not None and queue.pull_one(deadline.at):
+                continue
+            remaining = deadline.remaining()
+            if not remaining and has_asked:
+                return
+            has_asked = True
+            _fill(core, queue, left, Deadline(None if remaining == NEVER.at else remaining))
+    except WaitTimeout:
+        return
+    except WSClientError:
+        if not taken:
+            raise  # else the next call raises it again
 
 
 class Reader(_Receiver):

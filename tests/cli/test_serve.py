@@ -37,7 +37,9 @@ def channels_of(name):
     )
 
 
-CHANNELS = {name: channels_of(name) for name in venues.NAMES}
+#: The venues that have market data.
+MARKETS = [name for name in venues.NAMES if venues.find(name).kinds]
+CHANNELS = {name: channels_of(name) for name in MARKETS}
 WITH_BOOKS = [name for name, (*_, symbol) in CHANNELS.items() if symbol]
 #: The longest time (s) to end on a signal: 1 s, and 1 s more for a busy machine.
 PROMPTLY = 2.0
@@ -105,7 +107,7 @@ def test_every_protocol_is_that_of_a_dialect():
     assert venues.NAMES == _SERVED
 
 
-@pytest.mark.parametrize("dialect", venues.NAMES)
+@pytest.mark.parametrize("dialect", MARKETS)
 def test_a_client_gets_the_channels_that_it_subscribes_to(dialect, serving, connect):
     client = connect(serving("--dialect", dialect))
     trades, quotes, _ = CHANNELS[dialect]
@@ -119,7 +121,7 @@ def test_a_client_gets_the_channels_that_it_subscribes_to(dialect, serving, conn
     assert (stats.gaps, stats.invalid, stats.unhandled) == (0, 0, 0)
 
 
-@pytest.mark.parametrize("dialect", venues.NAMES)
+@pytest.mark.parametrize("dialect", MARKETS)
 def test_a_channel_that_does_not_exist_is_refused_with_the_reason(dialect, serving, connect):
     trades, quotes, _ = CHANNELS[dialect]
     client = connect(serving("--dialect", dialect, "--channel", quotes))

@@ -90,11 +90,11 @@ def test_an_end_at_a_time_that_makes_no_sense_is_invalid(within: Any) -> None:
 
 def test_bybit_announces_the_end_in_its_answer_to_an_order() -> None:
     """The answer itself is there too."""
-    frame = {"reqId": "t", "retCode": 10019, "retMsg": RESTARTS, "op": "order.create", "data": {}}
-    refused = Reply("t", frame, f"{RESTARTS} (10019)")
+    frame = {"reqId": "r7", "retCode": 10019, "retMsg": RESTARTS, "op": "order.create", "data": {}}
+    refused = Reply("7", frame, f"{RESTARTS} (10019)")
     assert read(Bybit(), frame) == [refused, Ending(RESTARTS)]
     frame = {**frame, "retCode": 10016}
-    assert read(Bybit(), frame) == [Reply("t", frame, f"{RESTARTS} (10016)")]
+    assert read(Bybit(), frame) == [Reply("7", frame, f"{RESTARTS} (10016)")]
 
 
 def test_a_login_at_a_server_that_restarts_is_not_refused_for_good() -> None:
@@ -121,6 +121,7 @@ def test_an_end_with_fields_of_another_kind_is_still_an_end(fields: Any) -> None
 LIMITS = {
     "binance": Limits(100, 4.0, 1024, (300, 300.0), 86_100.0),
     "binance_futures": Limits(100, 9.0, 1024, (300, 300.0), 86_100.0),
+    "binance_ws_api": Limits(connects=(300, 300.0), max_age=86_100.0),
     "bitfinex": Limits(1, None, 25, (5, 15.0)),
     "bybit": Limits(10, None, 500, (500, 300.0), connections=1000),
     "coinbase_exchange": Limits(100, 50.0, None, (8, 1.0)),

@@ -234,3 +234,9 @@ def test_a_dialect_is_found_by_name_or_is_the_object() -> None:
 def test_the_error_for_an_unknown_dialect_names_the_known_ones(unknown: Any) -> None:
     with pytest.raises(ConfigurationError, match="generic, kraken"):
         find(unknown)
+
+
+def test_the_items_of_a_batch_fail_one_by_one() -> None:
+    rows = [{"status": "success"}, {"status": "error", "error": "no funds"}]
+    frame = {"type": "response", "id": 7, "status": "success", "responses": rows}
+    assert read_one(Generic(), frame) == Reply(7, frame, failed={1: "no funds"})

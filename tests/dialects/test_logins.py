@@ -71,7 +71,7 @@ def test_the_login_of_each_venue_is_tested(name: str) -> None:
     assert (VENUES[name].private is not None) == dialect.takes_credentials
 
 
-@pytest.mark.parametrize("dialect", ["generic", "binance", wsclient.BinanceFutures()])
+@pytest.mark.parametrize("dialect", ["generic", "binance", wsclient.Binance()])
 def test_credentials_are_refused_for_a_dialect_without_a_login(dialect: str | Dialect) -> None:
     with pytest.raises(wsclient.ConfigurationError, match="no login") as caught:
         WebSocketClient("wss://x/", dialect=dialect, credentials=GIVEN)

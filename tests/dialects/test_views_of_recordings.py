@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, NamedTuple
 
 import msgspec
 import pytest
 
-from support.making import entries_of
-from support.recordings import payloads
+from support.recordings import named_messages
 from wsclient.dialect import Dialect
 from wsclient.dialects import (
     OKX,
@@ -26,7 +25,6 @@ from wsclient.dialects import (
     Kucoin,
 )
 from wsclient.messages import Message
-from wsclient.stream.inbound import Inbound
 from wsclient.views import Trade
 
 NUMBER = re.compile(rb"-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
@@ -96,19 +94,6 @@ RECORDINGS = [
 ]
 
 
-def messages(dialect: Dialect, file: str) -> Iterator[Message]:
-    """Yield the messages of a recording; Bitfinex's get the names of their channels."""
-    inbound, names = Inbound(dialect), dict[str, str]()
-    for line in payloads(file):
-        if b'"event":"subscribed"' in line and b"chanId" in line:
-            ack = msgspec.json.decode(line)
-            names[f"#{ack['chanId']}"] = f"{ack['channel']}:{ack['symbol']}"
-        for message in entries_of(inbound, line):
-            if isinstance(message, Message):
-                message.channel = names.get(message.channel, message.channel)
-                yield message
-
-
 def numbers(message: Message) -> list[Decimal]:
     """Return all prices and sizes of a message's views."""
     trades, quote, update = message.trades() or (), message.quote(), message.book_update()
@@ -123,7 +108,7 @@ def numbers(message: Message) -> list[Decimal]:
 @pytest.mark.parametrize("recorded", RECORDINGS, ids=lambda recorded: recorded.dialect.name)
 def test_each_row_has_a_view(recorded: Recorded) -> None:
     counts, rows, before = Counter[str](), 0, b""
-    for message in messages(recorded.dialect, recorded.file):
+    for message in named_messages(recorded.dialect, recorded.file):
         trades = message.trades()
         views = {"trades": trades, "quote": message.quote(), "book_update": message.book_update()}
         there = [name for name, view in views.items() if view is not None]
@@ -140,7 +125,7 @@ def test_each_row_has_a_view(recorded: Recorded) -> None:
 @pytest.mark.parametrize("recorded", RECORDINGS, ids=lambda recorded: recorded.dialect.name)
 def test_each_number_has_the_digits_of_the_wire(recorded: Recorded) -> None:
     wrong, checked = [], 0
-    for message in messages(recorded.dialect, recorded.file):
+    for message in named_messages(recorded.dialect, recorded.file):
         on_the_wire = {
             Decimal(text.decode()).copy_abs().as_tuple() for text in NUMBER.findall(message.raw)
         }
@@ -165,7 +150,7 @@ def test_the_side_is_that_of_the_aggressor(
     """A buyer who aggresses pays more than the middle of the last quote, with few exceptions."""
     middles: dict[str, Decimal] = {}
     agreeing = counted = 0
-    for message in messages(dialect, file):
+    for message in named_messages(dialect, file):
         quote = message.quote()
         if quote is not None and quote.bid_price is not None and quote.ask_price is not None:
             middles[quote.symbol] = (quote.bid_price + quote.ask_price) / 2
@@ -180,7 +165,9 @@ def test_the_side_is_that_of_the_aggressor(
 def test_coinbase_agrees_with_its_ticker_which_names_the_taker() -> None:
     sides: dict[tuple[str, str], str] = {}
     trades: list[Trade] = []
-    for message in messages(CoinbaseExchange(book="level2"), "coinbase_exchange/COINBASE.ws.28.0"):
+    for message in named_messages(
+        CoinbaseExchange(book="level2"), "coinbase_exchange/COINBASE.ws.28.0"
+    ):
         trades += message.trades() or ()
         if message.type == "ticker" and "side" in message.data:
             sides[message.data["product_id"], str(message.data["trade_id"])] = message.data["side"]

@@ -226,6 +226,27 @@ def _close_reader(trial: Trial) -> None:
         until(lambda: OTHER not in trial.client.subscriptions, SOON)
 
 
+def _frame(trial: Trial) -> None:
+    for point in trial.points():
+        frame = point(trial.client.frame, OTHER)
+        trial.look(point)
+        if frame is not None:
+            trial.venue.publish(OTHER)
+            until(lambda found=frame: len(found), SOON)
+            frame.close()
+        del frame
+        until(lambda: OTHER not in trial.client.subscriptions, SOON)
+
+
+def _close_frame(trial: Trial) -> None:
+    for point in trial.points():
+        frame = trial.client.frame(OTHER, timeout=SOON)
+        point(frame.close)
+        trial.look(point)
+        frame.close()
+        until(lambda: OTHER not in trial.client.subscriptions, SOON)
+
+
 def _on(trial: Trial) -> None:
     """Interrupt on(), then repeat the call: the function is added once."""
     called: list[int | None] = []
@@ -359,6 +380,8 @@ CASES: dict[str, Callable[[Trial], None]] = {
     "unsubscribe": _unsubscribe,
     "reader": _reader,
     "reader.close": _close_reader,
+    "frame": _frame,
+    "frame.close": _close_frame,
     "on": _on,
     "on, several": _on_several,
     "wait": _wait,
@@ -383,6 +406,9 @@ CASES: dict[str, Callable[[Trial], None]] = {
     "recv, waiting": _waiting(lambda subject: [subject.client.recv(SOON)]),
     "recv_batch": _taking(lambda subject: subject.client.recv_batch(2, SOON)),
     "recv_batch, waiting": _waiting(lambda subject: subject.client.recv_batch(2, SOON)),
+    "collect": _taking(lambda subject: subject.client.collect(SOON, 2)),
+    "collect, waiting": _waiting(lambda subject: subject.client.collect(SOON, 1)),
+    "collect, polling": _taking(lambda subject: subject.client.collect(0)),
     "next": _taking(lambda subject: [next(subject.client)]),  # type: ignore[call-overload]
     "for": _taking(_iterate),
     "for, waiting": _waiting(_iterate),

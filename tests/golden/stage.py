@@ -108,7 +108,7 @@ class Stage:
 
 @contextmanager
 def staged(speaker: Speaker, bench: Bench) -> Iterator[Stage]:
-    venue = FakeVenue(speaker.protocol())
+    venue = FakeVenue(speaker.protocol(), accounts=[])  # the speakers answer logins
     venue.protocol = Venue(speaker, venue.protocol)
     venue.accounts = []  # the speaker answers logins
     with venue:

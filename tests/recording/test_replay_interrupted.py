@@ -18,6 +18,8 @@ COUNT = 20_000
 #: none is lost between the call that returns it and the list.
 PROGRAM = """
 import json, os, signal, sys, threading, time
+from itertools import chain, repeat, starmap
+from operator import attrgetter
 import wsclient
 
 client, how = wsclient.open_recording(sys.argv[1]), sys.argv[2]
@@ -33,6 +35,9 @@ while not is_over.is_set():
     try:
         if how == "iteration":
             got.extend(client)
+        elif how == "collect":
+            lists = map(attrgetter("_messages"), starmap(client.collect, repeat((None, 7))))
+            got.extend(chain.from_iterable(lists))
         else:
             got.extend(map(client.recv, iter(int, 1)))
         is_over.set()
@@ -49,7 +54,7 @@ print(json.dumps([hits, numbers, client.stats().messages]))
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="os.kill() ends a process there")
-@pytest.mark.parametrize("how", ["iteration", "recv"])
+@pytest.mark.parametrize("how", ["iteration", "recv", "collect"])
 def test_ctrl_c_loses_and_doubles_nothing(tmp_path: Path, how: str) -> None:
     with MadeRecording(tmp_path, chunk_size=1 << 15) as made:
         for number in range(COUNT):

@@ -66,6 +66,12 @@ LOGGED: list[tuple[Event, int, str, bool]] = [
         True,
     ),
     (
+        events.RenewalFailed(60.0, "no answer"),
+        WARNING,
+        "the token of connection 5 is not renewed yet: no answer; next attempt in 60.00 s",
+        True,
+    ),
+    (
         events.RouteFailed("private", "401"),
         FATAL,
         "the connection 'private' has failed for good and its channels are lost; the others go on: "

@@ -6,6 +6,7 @@ import pytest
 
 from support.rig import Rig
 from wsclient.errors import OutcomeUnknown, RequestRejected, RequestTimeout
+from wsclient.events import Noticed
 from wsclient.stream.items import Reply
 
 
@@ -107,3 +108,38 @@ def test_the_answers_that_came_in_time_are_kept() -> None:
     assert isinstance(error, RequestTimeout)
     assert isinstance(error, TimeoutError)
     assert error.reply == ["a"]
+
+
+def test_an_error_without_an_id_answers_the_oldest_request() -> None:
+    rig = Rig().open()
+    rig.request("first")
+    rig.request("second")
+    rig.receive(Reply(None, {}, "no such key"))
+    assert isinstance(rig.outcome("first"), RequestRejected)
+    assert rig.outcome("second") == "waiting"
+
+
+def test_it_answers_a_subscribe_that_is_older_than_all_requests() -> None:
+    rig = Rig().open()
+    subscribing = rig.subscribe("a")
+    rig.request()
+    rig.receive(Reply(None, {}, "no such key"))
+    assert "no such key" in str(rig.outcome(subscribing))
+    assert rig.outcome("request") == "waiting"
+
+
+def test_it_answers_a_request_that_is_older_than_all_subscribes() -> None:
+    rig = Rig().open()
+    rig.request()
+    subscribing = rig.subscribe("a")
+    rig.receive(Reply(None, {}, "no such key"))
+    assert isinstance(rig.outcome("request"), RequestRejected)
+    assert rig.outcome(subscribing) == "waiting"
+
+
+def test_it_is_a_notice_if_nothing_waits() -> None:
+    rig = Rig().open()
+    rig.receive(Reply(None, {}, "no such key"))
+    (noticed,) = rig.emitted(Noticed)
+    assert "no such key" in noticed.text
+    assert rig.supervisor.counters.invalid == 0

@@ -46,6 +46,19 @@ def messages_of(dialect: Dialect, lines: Sequence[bytes]) -> list[Message]:
     return [e for e in entries_of(Inbound(dialect), *lines) if isinstance(e, Message)]
 
 
+def named_messages(dialect: Dialect, file: str) -> Iterator[Message]:
+    """Yield the messages of a recording; Bitfinex's get the names of their channels."""
+    inbound, names = Inbound(dialect), dict[str, str]()
+    for line in payloads(file):
+        if b'"event":"subscribed"' in line and b"chanId" in line:
+            ack = msgspec.json.decode(line)
+            names[f"#{ack['chanId']}"] = f"{ack['channel']}:{ack['symbol']}"
+        for message in entries_of(inbound, line):
+            if isinstance(message, Message):
+                message.channel = names.get(message.channel, message.channel)
+                yield message
+
+
 class Bench:
     """An open connection with a dialect, fed with frames."""
 

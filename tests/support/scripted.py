@@ -115,6 +115,9 @@ class ScriptedSource:
         self.pings += 1
         self._todo.put(lambda: self._receiver.ponged(self.connection_id))
 
+    def renew(self) -> None:
+        self._todo.put(lambda: self._receiver.renewed(self.connection_id, None, False))
+
     def hang_up(self) -> None:
         self.end(ConnectionLost("the script has closed", 1000, "closed"))
 

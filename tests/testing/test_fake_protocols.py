@@ -6,6 +6,7 @@ from decimal import Decimal
 import msgspec
 import pytest
 
+from wsclient.dialect import Credentials
 from wsclient.testing import FakeVenue, GenericProtocol, KrakenProtocol, ScriptedProtocol, venues
 from wsclient.testing.market import Depth, MarketQuote, MarketTrade
 from wsclient.testing.venues import deribit
@@ -339,13 +340,18 @@ def test_late_kraken_heartbeat_does_not_outlive_the_peer(dial):
 
 # Other venues. The tests of `wsclient serve` check that their dialects get all they need.
 
-SUBSCRIBE = {
-    name: protocol.dialect.subscribe(protocol.channels()[:1], 7, {})
-    for name, protocol in ((name, venues.find(name)) for name in venues.NAMES)
-}
-WITH_ID = [
-    name for name, request in SUBSCRIBE.items() if any(v in (7, "7") for v in request.values())
-]
+
+def request_of(name):
+    """Return the subscribe to the first channel of a venue, signed now where that is needed."""
+    protocol = venues.find(name)
+    channels, options = protocol.channels()[:1], {}
+    if protocol.dialect.needs_credentials(channels[0], {}):
+        credentials = Credentials(FakeVenue(name).credentials, time.time)
+        options = protocol.dialect.access(channels, credentials)
+    return protocol.dialect.subscribe(channels, 7, options)
+
+
+WITH_ID = [name for name in venues.NAMES if any(v in (7, "7") for v in request_of(name).values())]
 MALFORMED = (
     b"\x00",
     "no json",
@@ -364,14 +370,14 @@ MALFORMED = (
 )
 
 
-@pytest.mark.parametrize("name", SUBSCRIBE)
+@pytest.mark.parametrize("name", venues.NAMES)
 def test_malformed_requests_break_nothing(name, dial):
     with FakeVenue(name) as venue:
         client = dial(venue)
         for payload in MALFORMED:
             client.send(payload)
         venue.wait_for(lambda v: v.peers and len(v.peers[0].received) == len(MALFORMED))
-        ask(client, **SUBSCRIBE[name])
+        ask(client, **request_of(name))
         venue.wait_for(lambda v: v.peers[0].subscriptions and v.live)
 
 
@@ -382,12 +388,12 @@ def test_an_answer_carries_the_id_unless_it_is_muted(name, dial):
         if name == "kucoin":
             assert answer(client)["type"] == "welcome"
         venue.mute_acks()
-        ask(client, **SUBSCRIBE[name])
+        ask(client, **request_of(name))
         (peer,) = venue.wait_for(lambda v: v.subscribers())
         venue.mute_acks(False)
         ask(
             client,
-            **{key: 8 if value in (7, "7") else value for key, value in SUBSCRIBE[name].items()},
+            **{key: 8 if value in (7, "7") else value for key, value in request_of(name).items()},
         )
         answers = iter(lambda: json.loads(client.recv(timeout=5)), None)
         ids = (each.get("id", each.get("req_id", each.get("subId"))) for each in answers)
@@ -437,7 +443,7 @@ def test_a_snapshot_may_be_a_function(dial):
     with FakeVenue(protocol) as venue:
         client = dial(venue)
         for snapshot in ("first", "second"):
-            ask(client, **SUBSCRIBE["okx"])
+            ask(client, **request_of("okx"))
             assert json.loads(client.recv(timeout=5))["event"] == "subscribe"
             assert client.recv(timeout=5) == snapshot
 

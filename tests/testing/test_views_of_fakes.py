@@ -23,7 +23,7 @@ from wsclient.testing.market import (
 
 #: Frames without the numbers that each connection has for itself.
 UNNUMBERED = Bitfinex(sequences=False)
-WITH_VIEWS = [name for name in venues.NAMES if name != "generic"]
+WITH_VIEWS = [name for name in venues.NAMES if name != "generic" and venues.find(name).kinds]
 
 
 def made(name: str, kind: type[Any]) -> Iterator[tuple[Any, Message]]:

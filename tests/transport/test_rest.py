@@ -217,6 +217,25 @@ class TestRefusals:
         assert "redirect" in str(error)
         assert len(mocked.calls) == 1
 
+    @pytest.mark.parametrize(
+        ("body", "kept"), [(b'{"code":-1125}', 14), (b"x" * 2000, 512), (b"", 0)]
+    )
+    def test_the_beginning_of_its_page_is_kept(self, body: bytes, kept: int) -> None:
+        with serving(answer(body, "400 Bad Request")) as server:
+            error = failure(asking(server))
+        assert isinstance(error, HandshakeRejected)
+        assert (error.status, error.excerpt) == (400, body[:kept])
+
+    def test_a_page_that_breaks_does_not_hide_it(self) -> None:
+        def cut(sock: socket.socket) -> None:
+            sock.close()
+
+        broken = answer(b"", "400 Bad Request").replace(b"Length: 0", b"Length: 9")
+        with serving(broken, then=cut) as server:
+            error = failure(asking(server))
+        assert isinstance(error, HandshakeRejected)
+        assert error.excerpt == b""
+
 
 class TestBadAnswers:
     @pytest.mark.parametrize(

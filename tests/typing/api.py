@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import Any, Literal
 
 import msgspec
+import polars
 from typing_extensions import assert_type
 
 import wsclient
@@ -46,6 +47,12 @@ def opened(context: ssl.SSLContext) -> None:
     client.wait(1.0)
     client.rotate()
     client.rotate(timeout=5.0)
+    client.show()
+    client.show("ticker:BTC/USD", limit=5, interval=1)
+    client.show(["ticker:BTC/USD"])  # type: ignore[arg-type]
+    assert_type(wsclient.clients(), list[wsclient.WebSocketClient])
+    wsclient.close_all()
+    wsclient.close_all(timeout=1)
     recorder = client.record("folder", sync_seconds=None, file_bytes=1_000_000)
     assert_type(recorder, wsclient.Recorder)
     assert_type(recorder.stats(), wsclient.RecorderStats)
@@ -139,6 +146,7 @@ def messages(client: wsclient.WebSocketClient) -> None:
         assert_type(reader.recv(), wsclient.Message)
         assert_type(reader.recv_batch(), list[wsclient.Message])
         assert_type(next(iter(reader)), wsclient.Message)
+        assert_type(reader.collect(seconds=1), wsclient.Collected)
         reader.close(timeout=1)
 
 
@@ -151,6 +159,8 @@ def to_the_venue(client: wsclient.WebSocketClient) -> None:
 
 def books(client: wsclient.WebSocketClient) -> None:
     book = client.order_book("BTC/USD", verify_checksum=False, timeout=5, depth=25)
+    book.show()
+    book.show(depth=3, interval=0.5)
     assert_type(book, wsclient.OrderBook)
     assert_type(book.channel, str)
     assert_type(book.best_bid, wsclient.Level | None)
@@ -259,6 +269,21 @@ def outside_of_all(error: wsclient.errors.ClientClosed) -> None:
     assert_type(wsclient.Options(), wsclient.options.Options)
     assert_type(error, wsclient.ClientClosed)
     wsclient.conect()  # type: ignore[attr-defined]
+
+
+def framed(client: wsclient.WebSocketClient) -> None:
+    collected = client.collect(seconds=1.5, count=10)
+    assert_type(collected, wsclient.Collected)
+    assert_type(collected[0], wsclient.Message)
+    assert_type(collected[1:], wsclient.Collected)
+    assert_type(collected.to_polars(), dict[str, polars.DataFrame])
+    assert_type(collected.to_polars("trades", decimal=True), polars.DataFrame)
+    collected.to_pandas("trade")  # type: ignore[call-overload]
+    with client.frame("a", maxlen=10, timeout=1, depth=5) as frame:
+        assert_type(frame, wsclient.RollingFrame)
+        assert_type(frame.to_polars(), polars.DataFrame)
+        assert_type(frame.to_polars("quotes"), polars.DataFrame)
+        frame.to_pandas("quote")  # type: ignore[arg-type]
 
 
 class Handler(wsclient.WebSocketHandler):

@@ -119,6 +119,10 @@ class LiveBook(WatchedBook):
         shows here.
         """
         self.catch_up()
+        return self.read_now(take, stale_ok)
+
+    def read_now(self, take: Callable[[Book], T], stale_ok: bool) -> T:
+        """Return what :meth:`read` returns, of the messages that have been applied so far."""
         for _ in range(READ_TRIES):
             version, book = self._version, self.book
             if not stale_ok and self.status().why:

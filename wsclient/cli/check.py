@@ -11,7 +11,7 @@ from typing import NamedTuple
 import msgspec
 
 from wsclient.cli.progress import progress
-from wsclient.cli.terminal import is_rich, printable
+from wsclient.cli.terminal import is_rich
 from wsclient.recording.check import check
 from wsclient.recording.reports import (
     BookReport,
@@ -20,6 +20,7 @@ from wsclient.recording.reports import (
     RecordingReport,
     Report,
 )
+from wsclient.text import printable
 
 __all__ = ["run"]
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 
 from wsclient.cli.progress import progress
-from wsclient.cli.terminal import complain, printable
+from wsclient.cli.terminal import complain
 from wsclient.recording.export import export
+from wsclient.text import printable
 
 __all__ = ["run"]
 

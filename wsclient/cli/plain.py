@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from wsclient.cli.board import Board, BoardEvent, Summary, View
-from wsclient.cli.terminal import printable
+from wsclient.text import printable
 
 __all__ = ["PlainView", "summary_lines", "verdict"]
 

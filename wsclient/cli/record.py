@@ -12,11 +12,12 @@ from typing import Any
 
 from wsclient.cli.connecting import add_connecting, options_of
 from wsclient.cli.tail import connected, logs_on_stderr
-from wsclient.cli.terminal import complain, is_rich, printable
+from wsclient.cli.terminal import complain, is_rich
 from wsclient.client import WebSocketClient
 from wsclient.errors import ConfigurationError, SubscriptionError
 from wsclient.options import Options
 from wsclient.telemetry.stats import RecorderStats
+from wsclient.text import printable
 
 __all__ = ["add_record", "counters", "run"]
 

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from wsclient.cli.board import Board, BoardEvent, BoardRow, Summary, View
 from wsclient.cli.plain import summary_lines, verdict
-from wsclient.cli.terminal import printable
+from wsclient.text import fitting, printable
 
 __all__ = ["ScreenView"]
 
@@ -75,7 +75,7 @@ class ScreenView(View):
         )
 
     def _table(self, board: Board) -> Table:
-        shown = _fitting(self._console.width)
+        shown = fitting(_COLUMNS, self._console.width)
         table = Table(box=HORIZONTALS, border_style="dim", header_style="dim")
         for name in shown:
             justify: JustifyMethod = "left" if name == "channel" else "right"
@@ -84,15 +84,6 @@ class ScreenView(View):
             cells = _cells(row, board.elapsed)
             table.add_row(*(cells[name] for name in shown))
         return table
-
-
-def _fitting(width: int) -> list[str]:
-    """Return the columns that fit on a terminal of ``width`` characters."""
-    shown = list(_COLUMNS)
-    for name in sorted(shown, key=lambda name: _COLUMNS[name][1]):
-        if _COLUMNS[name][1] and sum(_COLUMNS[n][0] + 3 for n in shown) + 1 > width:
-            shown.remove(name)
-    return shown
 
 
 def _cells(row: BoardRow, now: float) -> dict[str, Text]:

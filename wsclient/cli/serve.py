@@ -25,7 +25,7 @@ from weakref import WeakKeyDictionary
 
 from wsclient import dialects
 from wsclient.cli.faults import VenueFault
-from wsclient.cli.terminal import clock, complain, printable
+from wsclient.cli.terminal import clock, complain
 from wsclient.dialect import Dialect
 from wsclient.testing import (
     FakeVenue,
@@ -41,6 +41,7 @@ from wsclient.testing import (
 )
 from wsclient.testing.recordings import is_recording, venues_of
 from wsclient.testing.replay import drain
+from wsclient.text import printable
 
 __all__ = ["Service", "run"]
 

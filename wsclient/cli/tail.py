@@ -14,13 +14,14 @@ from typing import Any
 import msgspec
 
 from wsclient.cli.connecting import options_of
-from wsclient.cli.terminal import clock, complain, is_rich, printable
+from wsclient.cli.terminal import clock, complain, is_rich
 from wsclient.client import WebSocketClient, connect
 from wsclient.errors import ConfigurationError, SubscriptionError
 from wsclient.messages import Gap, Message
 from wsclient.options import Options
 from wsclient.stream.envelope import Envelope
 from wsclient.stream.exact import Exact, parts
+from wsclient.text import printable
 from wsclient.threads.logs import flush
 
 __all__ = ["connected", "logs_on_stderr", "run"]

@@ -11,7 +11,9 @@ from datetime import datetime
 from types import FrameType
 from typing import TextIO
 
-__all__ = ["Terminated", "clock", "complain", "is_rich", "let_go", "printable", "raise_on_sigterm"]
+from wsclient.text import printable
+
+__all__ = ["Terminated", "clock", "complain", "is_rich", "let_go", "raise_on_sigterm"]
 
 
 class Terminated(KeyboardInterrupt):
@@ -39,13 +41,6 @@ def is_rich(stream: TextIO) -> bool:
     """Return whether ``stream`` may get colours and cursor movements."""
     wanted = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     return wanted and stream.isatty()
-
-
-def printable(text: str) -> str:
-    """Return ``text`` on one line, with control characters escaped."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def clock(nanoseconds: int) -> str:

@@ -47,6 +47,7 @@ text, so it must be possible to make it from a message.
 :class:`SubscribedChannels`          an answer that lists all channels that are subscribed
 :class:`Ended`                       the venue has ended a channel by itself
 :class:`Ending`                      the venue will soon end this connection by itself
+:class:`Expired`                     the venue sends nothing more here, though it stays open
 :class:`Heartbeat`                   a sign of life
 :class:`Respond`                     a sign of life that must be answered
 :class:`Notice`                      a text for people, which is logged
@@ -131,9 +132,10 @@ with a snapshot by REST::
 
 Nothing else is sent before the venue has accepted a login. For a signature on each subscribe,
 override :meth:`Dialect.access`; for a token by REST, :meth:`Dialect.url_request` and
-:meth:`Dialect.token_from`. Never put a secret into an error. If the snapshots of order books come
-in the stream, :meth:`BookFormat.update` returns them with ``is_snapshot`` set, and
-:meth:`BookFormat.request` is not needed.
+:meth:`Dialect.token_from`; for its renewal, :meth:`Dialect.renewal`; for a token or a signature in
+``client.request()``, :meth:`Dialect.authorize`. Never put a secret into an error. If the snapshots
+of order books come in the stream, :meth:`BookFormat.update` returns them with ``is_snapshot`` set,
+and :meth:`BookFormat.request` is not needed.
 
 **Plain views.** ``message.trades()``, ``quote()`` and ``book_update()`` are what the
 :attr:`Dialect.views` return, an object of a class derived from :class:`Views`. The manual's page
@@ -182,6 +184,7 @@ Test a dialect with :class:`wsclient.testing.FakeVenue`, and with a recording of
 
 from __future__ import annotations
 
+from wsclient.dialect.access import Access
 from wsclient.dialect.base import Dialect
 from wsclient.dialect.books import BookFormat, BookUpdate, Levels, Row, Snapshot, levels
 from wsclient.dialect.routes import RouteAddresses, Routing
@@ -202,6 +205,7 @@ from wsclient.stream.items import (
     DataFields,
     Ended,
     Ending,
+    Expired,
     Heads,
     Heartbeat,
     Item,
@@ -232,6 +236,7 @@ __all__ = [  # noqa: RUF022 - the base class, what it takes and returns, errors,
     "SubscribedChannels",
     "Ended",
     "Ending",
+    "Expired",
     "Heartbeat",
     "Respond",
     "Notice",
@@ -242,6 +247,7 @@ __all__ = [  # noqa: RUF022 - the base class, what it takes and returns, errors,
     "Unhandled",
     "Verb",
     "RestRequest",
+    "Access",
     "RouteAddresses",
     "Routing",
     "BookFormat",

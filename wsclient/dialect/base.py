@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
+from wsclient.dialect.access import Access
 from wsclient.dialect.books import BookFormat, missing
 from wsclient.dialect.routes import Routing
-from wsclient.dialect.values import Credentials, Limits, RestRequest
+from wsclient.dialect.values import Limits
 from wsclient.dialect.views import Views, view
 from wsclient.errors import ConfigurationError, NotSupported
 from wsclient.messages import Message, View
@@ -31,13 +32,14 @@ _FORMER_HOOKS = tuple(
 )
 
 
-class Dialect(Routing):
+class Dialect(Routing, Access):
     """The base class of all dialects.
 
     Override :meth:`read`, and either :meth:`change` or both :meth:`subscribe` and
     :meth:`unsubscribe`, which call :meth:`change` by default.
 
-    A venue may serve its channels at several addresses, called routes: see :class:`Routing`. The
+    Logins, tokens and signatures are in :class:`Access`. A venue may serve its channels at several
+    addresses, called routes: see :class:`Routing`. The
     methods that are about one connection get channels by the venue's own names, without the route
     (:meth:`wire_name`): :meth:`subscribe`, :meth:`unsubscribe`, :meth:`change`, :meth:`batches`,
     :meth:`group`, :meth:`access`, :meth:`needs_credentials`, :meth:`refusal` and
@@ -102,45 +104,6 @@ class Dialect(Routing):
                 f"object of a BookFormat with the method {found[0].removeprefix('book_')}()"
             )
 
-    def url_request(self, url: str, credentials: Credentials | None) -> RestRequest | None:
-        """Return the REST request before each connect (for a token or an address), or None."""
-        return None
-
-    def url_from(self, url: str, answer: Any) -> str:
-        """Return the address from the decoded answer to :meth:`url_request`."""
-        return url
-
-    def token_from(self, answer: Any) -> Any:
-        """Return the token from the decoded answer to :meth:`url_request`, or None.
-
-        It becomes ``credentials.token`` of this connection.
-        """
-        return None
-
-    def url(self, url: str, credentials: Credentials | None) -> str:
-        """Return the address for this attempt. Called for each one; may block (to get a token)."""
-        return url
-
-    def login(self, credentials: Credentials) -> Any:
-        """Return the login message, sent first on each connection; None for no login.
-
-        It is not sent on routes where :meth:`logs_in` returns False.
-        """
-        return None
-
-    @property
-    def takes_credentials(self) -> bool:
-        """Whether the dialect uses ``credentials``; if not, the client refuses them."""
-        hooks = ("login", "access", "url_request", "url")
-        return any(getattr(type(self), hook) is not getattr(Dialect, hook) for hook in hooks)
-
-    def access(self, channels: Sequence[str], credentials: Credentials) -> Mapping[str, Any]:
-        """Return additional options for a subscribe or unsubscribe of these channels.
-
-        Called on connections with credentials, for example to add a token or a signature.
-        """
-        return {}
-
     def group(self, channel: str) -> Any:
         """Return the group of a channel: channels of different groups go in different messages.
 
@@ -177,13 +140,17 @@ class Dialect(Routing):
     def subscribe(
         self, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
     ) -> Any:
-        """Return one message that subscribes to ``channels``: text, bytes or an object for JSON."""
+        """Return one message that subscribes to ``channels``: text, bytes or an object for JSON.
+
+        Return ``Ack()`` if the connection has these channels by its address: then no message is
+        sent, and the channels are confirmed.
+        """
         return self.change("subscribe", channels, request_id, options)
 
     def unsubscribe(
         self, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
     ) -> Any:
-        """Return one message that unsubscribes from ``channels``.
+        """Return one message that unsubscribes from ``channels``, or ``Ack()`` to send none.
 
         ``options`` are those that the channels were subscribed with.
         """

@@ -29,6 +29,7 @@ from wsclient.registry import Registry
 if TYPE_CHECKING:  # what type checkers and editors know; nothing else needs these lines
     from wsclient.dialects.binance import Binance as Binance
     from wsclient.dialects.binance_futures import BinanceFutures as BinanceFutures
+    from wsclient.dialects.binance_ws_api import BinanceWsApi as BinanceWsApi
     from wsclient.dialects.bitfinex import Bitfinex as Bitfinex
     from wsclient.dialects.bybit import Bybit as Bybit
     from wsclient.dialects.coinbase_exchange import CoinbaseExchange as CoinbaseExchange

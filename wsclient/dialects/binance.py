@@ -5,6 +5,8 @@ name of a stream (``btcusdt@depth@100ms``, ``btcusdt@bookTicker``). Only a wrapp
 name of its stream. So the address of raw streams (``/ws/...``) is turned into that of combined
 streams (``/stream``): raw events of ``@depth`` and ``@depth@100ms`` look the same.
 
+The events of an account, and orders, are at another address: see the module ``binance_ws_api``.
+
 Sources: ``web-socket-streams.md`` of binance/binance-spot-api-docs, unless another is named.
 
 * ``{"result": null, "id": N}`` accepts a whole request. Errors are ``{"code", "msg"}``, some
@@ -256,7 +258,7 @@ class Binance(Dialect):
         connects=(300, 300.0),
         max_age=86_400.0 - 300.0,
     )
-    timestamp_fields = (("data", "E"), ("data", 0, "E"))
+    timestamp_fields: Sequence[tuple[str | int, ...]] = (("data", "E"), ("data", 0, "E"))
     heads = Heads(_Head, ("stream", "event"), [("data.first", "data.last")])
     views = BinanceViews("bookTicker", "!bookTicker", "ticker")
     takes_credentials = False
@@ -308,9 +310,12 @@ class Binance(Dialect):
         if head.event == "serverShutdown" or stream == "!serverShutdown":
             return Ending("this server will shut down soon")
         if stream is None:
-            return _answer(msgspec.json.decode(frame))
+            return self._unwrapped(head.event, frame)
         kind = kind_of(stream)
         return self._depth(stream, head.data) if kind == "depth" else Message(stream, kind)
+
+    def _unwrapped(self, event: Any, frame: bytes) -> Item | Sequence[Item]:
+        return _answer(msgspec.json.decode(frame))
 
     def _depth(self, stream: str, data: msgspec.Raw) -> Message:
         update = _update(data)

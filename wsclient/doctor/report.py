@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from wsclient import html
+from wsclient.text import Grid
+
 __all__ = ["NOT_REACHED", "Check", "Diagnosis", "RouteDiagnosis", "Status"]
 
 Status = Literal["ok", "warning", "failed", "skipped"]
@@ -85,6 +88,30 @@ class Diagnosis:
             lines += ["", *_lines(route.checks, width, paint), ""]
         return "\n".join([*lines, self._verdict(paint)])
 
+    def _repr_html_(self) -> str:
+        moods: dict[Status, html.Mood] = {"ok": "good", "warning": "warning", "failed": "bad"}
+
+        def paint(status: Status, text: str) -> html.Html:
+            return html.badge(text, moods.get(status, "quiet"))
+
+        def grid(checks: Sequence[Check]) -> html.Html:
+            rows = [
+                [paint(c.status, c.status), html.cut(c.name), _took(c), _detail(c)]
+                for c in checks
+                if c.detail != NOT_REACHED
+            ]
+            rest = [check.name for check in checks if check.detail == NOT_REACHED]
+            more = f"not reached: {', '.join(rest)}" if rest else ""
+            return html.grid(Grid(["status", "check", "took", "found"], rows, more), (0, 1, 3))
+
+        parts = [html.lines(filter(None, (self.url, self.client)))]
+        for route in self.routes:
+            parts += [html.lines((f"Route {route.name}: {route.carries}", route.limits))]
+            parts += [grid(route.checks)]
+        if not self.routes:
+            parts.append(grid(self.checks))
+        return html.page(*parts, self._verdict(paint))
+
     def _verdict(self, paint: Callable[[Status, str], str]) -> str:
         failed, warned = self._names("failed"), self._names("warning")
         if failed:
@@ -106,6 +133,17 @@ class Diagnosis:
         return list(dict.fromkeys(names))
 
 
+def _took(check: Check) -> str:
+    return "-" if check.seconds is None else f"{check.seconds * 1000:,.1f} ms"
+
+
+def _detail(check: Check) -> html.Html:
+    """Return what was found, and what to do about it, in lines that may wrap."""
+    advice = f"<div>&rarr; {html.cut(check.advice, 600)}</div>" if check.advice else ""
+    style = "white-space:normal;max-width:46em;overflow-wrap:anywhere"
+    return html.Html(f'<div style="{style}">{html.cut(check.detail, 600)}{advice}</div>')
+
+
 def _lines(
     checks: Sequence[Check], width: int, paint: Callable[[Status, str], str]
 ) -> Iterator[str]:
@@ -113,9 +151,8 @@ def _lines(
     for check in checks:
         if check.detail == NOT_REACHED:
             continue
-        took = "-" if check.seconds is None else f"{check.seconds * 1000:,.1f} ms"
         word = check.status.upper() if check.status == "failed" else check.status
-        head = f"{paint(check.status, f'{word:<7}')}  {check.name:<10} {took:>10}  "
+        head = f"{paint(check.status, f'{word:<7}')}  {check.name:<10} {_took(check):>10}  "
         room = max(20, width - len(indent))
         yield head + textwrap.fill(check.detail, room).replace("\n", f"\n{indent}")
         if check.advice:

@@ -1,4 +1,4 @@
-"""The tables of an export: the columns of each, and the rows that a message becomes."""
+"""The tables of exports and frames: the columns of each, and the rows that a message becomes."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ _NO_GAP: ExportRow = (None, None, None)
 
 def rows_of(
     name: TableName,
-    venue: str,
+    venue: str | None,
     message: Message,
     number: int,
     gap: Gap | None,
@@ -136,7 +136,9 @@ def rows_of(
     return rows
 
 
-def row_of_gap(name: TableName, venue: str, message: Message, number: int, gap: Gap) -> ExportRow:
+def row_of_gap(
+    name: TableName, venue: str | None, message: Message, number: int, gap: Gap
+) -> ExportRow:
     """Return a row that has nothing but the gap before a message."""
     nothing = [None] * (len(TABLES[name].columns) - len(HEAD) - len(GAP))
     return (

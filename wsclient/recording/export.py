@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -17,15 +16,15 @@ from pathlib import Path
 from typing import get_args
 
 from wsclient.dialect.base import Dialect
-from wsclient.errors import ConfigurationError, InvalidMessage
-from wsclient.messages import Gap, Message
-from wsclient.recording.columns import TABLES, ExportRow, TableName, row_of_gap, rows_of
+from wsclient.errors import ConfigurationError
+from wsclient.messages import Message
+from wsclient.recording.columns import TABLES, ExportRow, TableName
 from wsclient.recording.folder import FileDamage, Recording, recordings_of
 from wsclient.recording.restoring import Restorer
+from wsclient.recording.sorting import TableSorter
 from wsclient.recording.tablefiles import FileFormat, RowFile, file_of, safe_name, sync
 from wsclient.stream.envelope import Envelope
 from wsclient.stream.exact import Exact
-from wsclient.text import one_line, text_of
 
 __all__ = ["Exported", "export"]
 
@@ -36,9 +35,6 @@ WAITING = 200_000
 HEAVY = 512
 #: How many records are read between two calls of ``progress``.
 OFTEN = 2000
-#: How many different reasons are counted, and what stands for all others.
-REASONS = 10
-OTHERS = "other reasons"
 DAY = 86_400 * 10**9
 
 
@@ -118,8 +114,8 @@ def export(
         written,
         exporting.rows,
         exporting.messages,
-        exporting.unreadable,
-        dict(exporting.reasons),
+        exporting.sorter.unreadable,
+        dict(exporting.sorter.reasons),
         [*bad, *damage],
     )
 
@@ -141,33 +137,22 @@ def _read(
 
 
 class _Exporting:
-    """Sorts the messages into tables."""
+    """Writes the rows of messages to the files of their tables."""
 
     def __init__(self, files: _TableFiles, kind: TableName | None, form: FileFormat) -> None:
         self._files = files
         self._is_lines = form == "jsonl"
-        self._views: tuple[TableName, ...] = ("trades", "quotes", "books")
-        if kind is not None:
-            self._views = () if kind == "raw" else (kind,)
-        self._has_raw = kind in (None, "raw")
+        self.sorter = TableSorter(self._data, kind)
         self.rows: dict[str, int] = {}
-        self.messages = self.unreadable = 0
-        self.reasons: Counter[str] = Counter()
+        self.messages = 0
         self._venue = ""
         self._exact: Exact | None = None
-        #: The messages of each channel so far.
-        self._numbers: dict[str, int] = {}
-        #: The tables in which a channel has rows, and the gaps before its first row in others.
-        self._has_rows: set[tuple[TableName, str]] = set()
-        self._waiting: dict[tuple[TableName, str], Gap] = {}
 
     def begin(self, recording: Recording, dialect: Dialect) -> None:
         """Begin the next recording."""
         self._venue = recording.venue
         self._exact = Exact(dialect)
-        self._numbers.clear()
-        self._has_rows.clear()
-        self._waiting.clear()
+        self.sorter.begin()
         self._files.begin(recording)
 
     def add(self, message: Message) -> None:
@@ -176,44 +161,8 @@ class _Exporting:
         if self._is_lines:
             self._write("raw", message, [(self._line(message),)], len(message.raw))
             return
-        number = self._numbers[message.channel] = self._numbers.get(message.channel, 0) + 1
-        has_view, why = False, ""
-        for name in self._views:
-            rows = None
-            try:
-                gap = self._gap(name, message)
-                rows = rows_of(name, self._venue, message, number, gap, self._data)
-            except InvalidMessage as error:
-                why = why or one_line(text_of(error))
-            if rows is None:
-                rows = self._rows_of_gap(name, message, number)
-            else:
-                has_view = True
-            if rows:
-                self._waiting.pop((name, message.channel), None)
-                self._has_rows.add((name, message.channel))
-                self._write(name, message, rows)
-        if why:
-            self.unreadable += 1
-            self.reasons[why if why in self.reasons or len(self.reasons) < REASONS else OTHERS] += 1
-        if self._has_raw and not has_view:
-            rows = rows_of("raw", self._venue, message, number, message.gap, self._data)
-            self._write("raw", message, rows or [], len(message.raw))
-
-    def _gap(self, name: TableName, message: Message) -> Gap | None:
-        """Return the gap of a message, with those of earlier ones that have no row."""
-        waiting = self._waiting.get((name, message.channel)) if self._waiting else None
-        return message.gap if waiting is None else waiting.merge(message.gap)
-
-    def _rows_of_gap(self, name: TableName, message: Message, number: int) -> list[ExportRow]:
-        """Return what a table has of a message of another kind: the gap, if there is one."""
-        if message.gap is None:
-            return []
-        key = name, message.channel
-        if key in self._has_rows:
-            return [row_of_gap(name, self._venue, message, number, message.gap)]
-        self._waiting[key] = self._gap(name, message) or message.gap
-        return []
+        for name, rows in self.sorter.add(self._venue, message):
+            self._write(name, message, rows, len(message.raw) if name == "raw" else 0)
 
     def _line(self, message: Message) -> str:
         return Envelope.of(message, self._data(message)).to_json()

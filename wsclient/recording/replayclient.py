@@ -80,10 +80,10 @@ class RecordedClient(WebSocketClient):
     reads, one after the other, each before anything else is read. So two runs give the same.
 
     As long as nothing is subscribed to, the client's own loop gets all messages. With
-    :meth:`subscribe`, :meth:`reader`, :meth:`on` or :meth:`order_book`, each gets those of its
-    channels from there on. Messages have the gaps that the recorded client marked, and a gap with
-    the reason ``recorder`` where the recording lacks messages. :attr:`damage` says which files
-    could not be read completely.
+    :meth:`subscribe`, :meth:`reader`, :meth:`on`, :meth:`frame` or :meth:`order_book`, each gets
+    those of its channels from there on. Messages have the gaps that the recorded client marked, and
+    a gap with the reason ``recorder`` where the recording lacks messages. :attr:`damage` says which
+    files could not be read completely.
 
     At the end of the recording iterations end, and ``recv()`` raises RecordingEnded.
     """

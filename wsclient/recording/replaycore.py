@@ -39,7 +39,7 @@ from wsclient.recording.records import (
 )
 from wsclient.recording.replaycalls import ReplayCallbacks, ReplayCalls
 from wsclient.recording.replayevents import notice_of
-from wsclient.recording.replaylanes import Lane, NoSources, ReplaySupervisor
+from wsclient.recording.replaylanes import Lane, NoSources, ReplayDeadline, ReplaySupervisor
 from wsclient.recording.shield import Shield
 from wsclient.runtime.core import Core
 from wsclient.runtime.fifo import FifoQueue
@@ -181,6 +181,9 @@ class ReplayCore(Core):
 
     # The consumers.
 
+    def deadline(self, timeout: float | None) -> Deadline:
+        return ReplayDeadline(timeout, self.replayed)
+
     def pull(self, queue: MessageQueue, deadline: Deadline) -> None:
         """Play until there is a message in ``queue``, or it is closed.
 
@@ -289,18 +292,19 @@ class ReplayCore(Core):
                     self._player = None
                     self._waiting.wake_all()
 
-    def _quick_way(self, queue: MessageQueue) -> Callable[[], bool]:
+    def _quick_way(self, queue: MessageQueue) -> Callable[..., bool]:
         """Return a function that plays one record into ``queue``: the fast path of :meth:`pull`.
 
-        It does what :meth:`advance` does with a frame of one message without a gap that goes to
-        ``queue`` alone, when nothing else is to be done. Else it does nothing and returns False.
+        Its argument is the latest time of the record (ns since the epoch). It does what
+        :meth:`advance` does with a frame of one message without a gap that goes to ``queue`` alone,
+        when nothing else is to be done. Else it does nothing and returns False.
         """
         # Bound to names of their own: this is run for nearly each message.
         core, lock, clock, give = self, self.lock, self.replayed, queue.give
         routes, only, is_done, decode = self._routes, (queue,), self.posts.are_done, decode_frame
         new, new_linked, arrived = Message, LinkedMessage, Arrival
 
-        def play_one() -> bool:
+        def play_one(limit: float = NEVER) -> bool:
             with lock:
                 if not core.is_plain or core._player is not None or queue.is_closed:
                     return False
@@ -319,7 +323,9 @@ class ReplayCore(Core):
                 lane = core.lanes[tape]
                 # Known once a message has come by the careful path: no gap of the recorder waits.
                 found = tape.known_topics.get(number)
-                if found is None or log_time > playback.until or lane.shift is None:
+                if found is None or lane.shift is None:
+                    return False
+                if log_time > playback.until or log_time > limit:
                     return False
                 name, channel = found
                 if routes.get(name, None if core.is_selective else only) != only:

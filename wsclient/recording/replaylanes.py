@@ -12,8 +12,9 @@ from wsclient.recording.replayevents import ReplayedConnections
 from wsclient.recording.restoring import Restorer
 from wsclient.sansio.life import State
 from wsclient.sansio.supervisor import Supervisor
+from wsclient.threads.waiting import NEVER, Deadline
 
-__all__ = ["Lane", "NoSources", "ReplayClock", "ReplaySupervisor", "recorded"]
+__all__ = ["Lane", "NoSources", "ReplayClock", "ReplayDeadline", "ReplaySupervisor", "recorded"]
 
 
 class ReplayClock:
@@ -36,6 +37,19 @@ class ReplayClock:
         if time > self.time:
             self.at += time - self.time
             self.time = time
+
+
+class ReplayDeadline(Deadline):
+    """A timeout (s) in recorded time, for several steps together. It ends at ``at`` (ns)."""
+
+    def __init__(self, timeout: float | None, clock: ReplayClock) -> None:
+        super().__init__(timeout)
+        self._clock = clock
+        if timeout is not None and timeout < NEVER.at:
+            self.at = clock.time + round(timeout * 1e9)
+
+    def remaining(self) -> float:
+        return max(0.0, (self.at - self._clock.time) / 1e9)
 
 
 class NoSources:

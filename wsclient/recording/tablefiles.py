@@ -10,19 +10,17 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
-from decimal import Context, Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
 
 from wsclient.errors import ConfigurationError
+from wsclient.recording.arrowtables import Advice, NumberForm, arrow_schema, arrow_table
 from wsclient.recording.columns import ColumnKind, ExportColumn, ExportRow
 
-__all__ = ["PRECISION", "SCALE", "FileFormat", "RowFile", "file_of", "safe_name"]
+__all__ = ["FileFormat", "RowFile", "file_of", "safe_name"]
 
 FileFormat: TypeAlias = Literal["parquet", "csv", "jsonl"]
 
-#: Prices and sizes in Parquet: decimal128 with up to 20 digits before the point, 18 behind it.
-PRECISION, SCALE = 38, 18
 #: The longest name (bytes) that is not shortened.
 LONGEST = 150
 
@@ -142,45 +140,24 @@ _FORMS: Mapping[ColumnKind, Callable[[Any], str]] = {
 }
 
 
+#: What works for a number that does not fit.
+ADVICE = Advice("Parquet", "export prices and sizes as text", "export CSV or JSON lines")
+
+
 class _ParquetFile:
     def __init__(self, path: Path, columns: Sequence[ExportColumn], is_text: bool) -> None:
         self._pa, parquet = _arrow()
         self._columns = columns
-        self._is_text = is_text
-        self._types = [self._type(column.kind) for column in columns]
-        self._schema = self._pa.schema(
-            list(zip((c.name for c in columns), self._types, strict=True))
-        )
+        self._numbers: NumberForm = "text" if is_text else "decimal"
+        self._schema = arrow_schema(self._pa, columns, self._numbers)
         self._file = _Appending(path)
         self._writer = parquet.ParquetWriter(
             self._pa.PythonFile(self._file, "w"), self._schema, compression="zstd"
         )
 
-    def _type(self, kind: ColumnKind) -> Any:
-        pa = self._pa
-        if kind == "number":
-            return pa.string() if self._is_text else pa.decimal128(PRECISION, SCALE)
-        return {
-            "text": pa.string(),
-            "integer": pa.int64(),
-            "time": pa.timestamp("ns", "UTC"),
-            "boolean": pa.bool_(),
-            "bytes": pa.binary(),
-        }[kind]
-
     def write(self, rows: Sequence[ExportRow]) -> None:
-        pa = self._pa
-        arrays = []
-        for column, kind, values in zip(
-            self._columns, self._types, zip(*rows, strict=True), strict=True
-        ):
-            if column.kind == "number" and self._is_text:
-                values = tuple(None if v is None else f"{v:f}" for v in values)
-            try:
-                arrays.append(pa.array(values, kind))
-            except (pa.ArrowInvalid, OverflowError):
-                arrays.append(pa.array(_fitting(column, values, rows), kind))
-        self._writer.write_table(pa.Table.from_arrays(arrays, schema=self._schema))
+        table = arrow_table(self._pa, self._schema, self._columns, rows, self._numbers, ADVICE)
+        self._writer.write_table(table)
 
     def close(self) -> None:
         self._writer.close()
@@ -188,36 +165,6 @@ class _ParquetFile:
 
     def discard(self) -> None:
         self._file.discard()
-
-
-#: Reads any price: the program's context may have fewer digits.
-_CONTEXT = Context(prec=PRECISION, traps=[InvalidOperation])
-_UNIT = Decimal(1).scaleb(-SCALE)
-
-
-def _fitting(column: ExportColumn, values: Sequence[Any], rows: Sequence[ExportRow]) -> list[Any]:
-    """Return the values in the digits of the column. Raises ConfigurationError if one has more."""
-    found = []
-    for value, row in zip(values, rows, strict=True):
-        fitting = value
-        if isinstance(value, Decimal):
-            try:
-                fitting = value.quantize(_UNIT, context=_CONTEXT)
-            except InvalidOperation:
-                fitting = None
-            if fitting != value:
-                raise ConfigurationError(
-                    f"{column.name} {value} of {row[1]!r} does not fit into the decimal numbers of "
-                    f"Parquet ({PRECISION - SCALE} digits before the point, {SCALE} behind it): "
-                    "export prices and sizes as text"
-                )
-        elif isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
-            raise ConfigurationError(
-                f"{column.name} {value} of {row[1]!r} does not fit into 64 bits: export CSV or "
-                "JSON lines"
-            )
-        found.append(fitting)
-    return found
 
 
 def _arrow() -> tuple[Any, Any]:

@@ -36,7 +36,7 @@ from wsclient.stream.declared import Types, types_of
 from wsclient.threads.forking import forked_error
 from wsclient.threads.locks import Locks
 from wsclient.threads.logs import ClientLog
-from wsclient.threads.waiting import Waiter
+from wsclient.threads.waiting import Deadline, Waiter
 from wsclient.threads.waitlist import WaitList
 from wsclient.threads.weak import WeakGroup
 from wsclient.tracebacks import forget_locals
@@ -147,6 +147,10 @@ class Common(ABC):
     def until(self, timeout: float | None) -> float:
         """Return when ``timeout`` (s) from now ends, by the clock of the supervisor's deadlines."""
         return float("inf") if timeout is None else self.clock.monotonic() + timeout
+
+    def deadline(self, timeout: float | None) -> Deadline:
+        """Return a deadline for a call that takes messages: by the clock of their times."""
+        return Deadline(timeout)
 
     def ask(self, waiter: Waiter, function: Callable[[], None]) -> None:
         """Run ``function`` on the watchdog thread. It settles ``waiter`` later.

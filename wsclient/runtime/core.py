@@ -76,9 +76,10 @@ class Core(Common):
 
     # The end.
 
-    def close_soon(self) -> None:
+    def close_soon(self, timeout: float | None = None) -> None:
         """Close without waiting and without a lock: safe in a finalizer or a signal handler."""
-        self.posts.put(partial(self._close, self.options.close_timeout))
+        limit = self.options.close_timeout if timeout is None else timeout
+        self.posts.put(partial(self._close, limit))
 
     def close(self, timeout: float, *, drain: bool = False) -> None:
         """Close, and wait for the threads to end, all within ``timeout`` seconds."""

@@ -106,6 +106,11 @@ _OF_CONNECTIONS: _Records = {
         "connection {e.connection_id} is not replaced yet: {e.why}; "
         "next attempt in {e.delay:.2f} s",
     ),
+    events.RenewalFailed: (
+        WARNING,
+        "the token of connection {e.connection_id} is not renewed yet: {e.why}; "
+        "next attempt in {e.delay:.2f} s",
+    ),
     events.RouteFailed: (
         ERROR,
         "the connection {e.route!r} has failed for good and its channels are lost; "

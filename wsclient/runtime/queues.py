@@ -130,6 +130,7 @@ class MessageQueue:
         "overflowed",
         "pull",
         "pull_one",
+        "take_back",
         "types",
         "waiting",
     )
@@ -191,10 +192,13 @@ class MessageQueue:
         #: if other threads bring them. It returns when there are some or the queue is closed.
         self.pull: Callable[[MessageQueue, Deadline], None] | None = None
         #: Called before :meth:`fill` by an iteration that finds the queue empty: may :attr:`give`
-        #: one message, for speed, or return False.
-        self.pull_one: Callable[[], bool] | None = None
+        #: one message, for speed, or return False. It takes the ``at`` of a deadline of the core.
+        self.pull_one: Callable[..., bool] | None = None
         #: Hands out a message that was never queued.
         self.give = self._batch.append
+        #: Takes back what was handed out last, the newest message first, so that it is handed out
+        #: again. One call written in C: an interrupt comes before or after it.
+        self.take_back = self._batch.extendleft
         self.is_closed = False
         #: True once no message is taken in; the queue closes when a consumer finds it empty.
         self._is_finished = False

@@ -8,6 +8,7 @@ from typing import Any
 
 from wsclient.dialect.base import Dialect
 from wsclient.dialect.values import Credentials
+from wsclient.errors import WSClientError
 from wsclient.messages import Message
 from wsclient.runtime.common import Common
 from wsclient.runtime.router import strip
@@ -287,6 +288,10 @@ class Reception:
             if connection is not None:
                 connection.pong_received()
         self._core.wake()
+
+    def renewed(self, connection_id: int, error: WSClientError | None, has_expired: bool) -> None:
+        """Make the watchdog note the result of a renewal."""
+        self._core.post(partial(self._watchdog.renewed, connection_id, error, has_expired))
 
     def ended(self, connection_id: int, error: BaseException) -> None:
         """Make the watchdog note that a connection or an attempt has ended by ``error``."""

@@ -26,6 +26,7 @@ from wsclient.sansio.actions import (
     Hangup,
     Notify,
     Ping,
+    Renew,
     Send,
     Settle,
 )
@@ -202,6 +203,8 @@ class Watchdog:
                 transport.send(action.payload)
             elif isinstance(action, Ping):
                 transport.ping()
+            elif isinstance(action, Renew):
+                transport.renew()
             elif isinstance(action, Hangup):
                 transport.flush()
                 transport.release()
@@ -249,6 +252,14 @@ class Watchdog:
     def ping(self, connection_id: int) -> None:
         """Send a ping on a connection, unless it has ended."""
         self.perform(Ping(connection_id))
+
+    def renewed(self, connection_id: int, error: WSClientError | None, has_expired: bool) -> None:
+        """Note that the token of a connection is renewed, or was not because of ``error``."""
+        with self._core.lock:
+            connection = self._core.supervisor.connection(connection_id)
+            if connection is not None:
+                now = self._clock.monotonic()
+                connection.renewal.finished(error, now, has_expired=has_expired)
 
     def ended(self, connection_id: int, error: BaseException) -> None:
         """Get the verdict on the end of a connection or attempt, then report both.

@@ -21,6 +21,7 @@ __all__ = [
     "Hangup",
     "Notify",
     "Ping",
+    "Renew",
     "Send",
     "Settle",
 ]
@@ -42,6 +43,12 @@ class Send(NamedTuple):
 
 class Ping(NamedTuple):
     """Send a ping frame."""
+
+    connection_id: int
+
+
+class Renew(NamedTuple):
+    """Renew the token of a connection by REST, then call :meth:`Renewal.finished`."""
 
     connection_id: int
 
@@ -116,5 +123,17 @@ class Notify(NamedTuple):
 
 
 Action = (
-    Dial | Send | Ping | Hangup | Abort | Cut | Consult | Settle | Deliver | Forget | Fail | Notify
+    Dial
+    | Send
+    | Ping
+    | Renew
+    | Hangup
+    | Abort
+    | Cut
+    | Consult
+    | Settle
+    | Deliver
+    | Forget
+    | Fail
+    | Notify
 )

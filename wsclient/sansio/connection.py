@@ -32,6 +32,7 @@ from wsclient.sansio.machine import Table, after
 from wsclient.sansio.names import Names
 from wsclient.sansio.output import Output
 from wsclient.sansio.plan import Standing
+from wsclient.sansio.renewal import Renewal
 from wsclient.sansio.replies import Replies
 from wsclient.sansio.sending import Sending
 from wsclient.sansio.slots import Slot
@@ -123,6 +124,7 @@ class Connection:
         "names",
         "opened_at",
         "reached",
+        "renewal",
         "replies",
         "retired_at",
         "sending",
@@ -178,6 +180,7 @@ class Connection:
         )
         #: The checks of the connection, from its handshake to its end.
         self.heartbeat: HeartbeatMonitor | None = None
+        self.renewal = Renewal(id, shared.output, self.expire)
         #: The number of the last frame, if the venue counts frames.
         self.count: int | None = None
         #: It works: it has brought data, or has been open for HEALTHY_AFTER.
@@ -202,6 +205,11 @@ class Connection:
     def has_answered(self) -> bool:
         """Whether its handshake was complete, so that the venue could send anything."""
         return self.reached is not CONNECTING
+
+    @property
+    def credentials(self) -> Credentials | None:
+        """The credentials of this connection."""
+        return self._consulting.credentials
 
     @property
     def address(self) -> str:
@@ -230,6 +238,8 @@ class Connection:
             keepalive_interval=dialect.keepalive[1] if dialect.keepalive else None,
             stops=self._stops,
         )
+        if credentials is not None and credentials.token is not None:
+            self.renewal.begin(dialect.renewal_interval, now)
         for payload in dialect.opening:
             self.sending.send(payload, now)
         if login is None and not dialect.greets:
@@ -277,6 +287,11 @@ class Connection:
         if self.stage is AUTHENTICATING:
             reason = one_line(self._mask(reason))
             self.cut(AuthenticationError(f"the venue refused the login: {reason}"))
+
+    def expire(self, reason: str) -> None:
+        """Note that the venue sends nothing more here: another connection is needed at once."""
+        reason = one_line(self._mask(reason))
+        self.cut(ConnectionLost(reason, reason="expired"))
 
     def cut(self, error: WSClientError) -> None:
         """Cut the connection because of ``error``; its end is reported later."""
@@ -357,6 +372,7 @@ class Connection:
             self._output.do(Ping(self.id))
         if self.heartbeat.keepalive_due(now) and self._dialect.keepalive is not None:
             self.sending.send(self._dialect.keepalive[0], now)
+        self.renewal.tick(now)
         self.sending.send_answers(now)
         if self.stage is OPEN and not self.is_healthy and now >= self.opened_at + HEALTHY_AFTER:
             self._prove_healthy()
@@ -385,6 +401,7 @@ class Connection:
         times = [self.replies.deadline(), self.asked.requests.deadline(), self._attempt_deadline()]
         if self.heartbeat is not None and self.stage is not DRAINING and view is not None:
             times += [self.heartbeat.deadline(view), self.sending.answer_deadline(now)]
+            times.append(self.renewal.deadline())
             if self.stage is OPEN and not self.is_healthy:
                 times.append(self.opened_at + HEALTHY_AFTER)
             if self.asked.settling.suspect is not None:

@@ -21,6 +21,7 @@ from wsclient.sansio.asked import Asked
 from wsclient.sansio.names import Names
 from wsclient.sansio.unanswered import Request
 from wsclient.stream.codec import encode_made
+from wsclient.stream.items import Ack
 from wsclient.text import one_line
 
 __all__ = ["Consulting"]
@@ -70,13 +71,13 @@ class Consulting:
 
     __slots__ = (
         "_asked",
-        "_credentials",
         "_dialect",
         "_expect",
         "_known_as",
         "_mask",
         "_question",
         "address",
+        "credentials",
     )
 
     def __init__(
@@ -92,14 +93,14 @@ class Consulting:
         self._mask = mask
         self._asked = asked
         self._known_as = names
-        self._credentials: Credentials | None = None
+        self.credentials: Credentials | None = None
         self.address = ""
         #: Identifies the open question; None if there is none.
         self._question: object | None = None
 
     def opened(self, credentials: Credentials | None, address: str) -> None:
         """Note the credentials and the address of the connection."""
-        self._credentials = credentials
+        self.credentials = credentials
         self.address = address
 
     def ended(self) -> None:
@@ -136,7 +137,7 @@ class Consulting:
             )
         orders = [Order(r.subscribe, tuple(names), r.id or 0, r.options) for r, names in asked]
         return Consult(
-            partial(_make, self._dialect, self._credentials, orders, self._mask),
+            partial(_make, self._dialect, self.credentials, orders, self._mask),
             partial(self._on_made, question, asked),
             partial(self._on_failed, question, asked),
         )
@@ -167,7 +168,7 @@ class Consulting:
         self._asked.requests.split(requests, split)
 
     def _on_made(
-        self, question: object, asked: Question, answers: list[Refusal | str | bytes]
+        self, question: object, asked: Question, answers: list[Refusal | Ack | str | bytes]
     ) -> None:
         if self._question is not question:
             return
@@ -179,6 +180,10 @@ class Consulting:
                 self._asked.refuse(request, tuple(request.channels), answer.reason)
             else:
                 request.payload, request.names = answer, tuple(names)
+                if isinstance(answer, Ack):
+                    answer.request_id = request.id
+                    if answer.alias is not None and request.subscribe:
+                        self._known_as.add(answer.alias, next(iter(names.values())))
         self._asked.requests.has_changed = True
 
     def _on_failed(self, question: object, asked: Question, error: Exception) -> None:
@@ -273,9 +278,9 @@ def _make(
     credentials: Credentials | None,
     orders: Sequence[Order],
     mask: Callable[[str], str],
-) -> list[Refusal | str | bytes]:
-    """Make each message by the dialect, and encode it."""
-    made: list[Refusal | str | bytes] = []
+) -> list[Refusal | Ack | str | bytes]:
+    """Make each message by the dialect, and encode it. An Ack stands for no message."""
+    made: list[Refusal | Ack | str | bytes] = []
     for order in orders:
         options = order.options
         make = dialect.subscribe if order.subscribe else dialect.unsubscribe
@@ -283,7 +288,8 @@ def _make(
         try:
             if credentials is not None:
                 options = {**options, **dialect.access(order.names, credentials)}
-            made.append(encode_made(hook, make(order.names, order.id, options)))
+            message = make(order.names, order.id, options)
+            made.append(message if type(message) is Ack else encode_made(hook, message))
         except BaseException as error:  # noqa: BLE001 - SystemExit too: as above
             made.append(_refusal(error, mask))
     return made

@@ -16,6 +16,7 @@ from wsclient.stream.items import (
     Counted,
     Ended,
     Ending,
+    Expired,
     Heartbeat,
     LoginAccepted,
     LoginRefused,
@@ -220,7 +221,7 @@ class Intake:
             if not connection.asked.ended(entry):
                 self._reports.said(entry.reason, now)
         elif isinstance(entry, Reply):
-            connection.replies.received(entry)
+            self._on_reply(connection, entry, now)
         elif isinstance(entry, Respond):
             if not connection.sending.answer(entry.payload, now):
                 self._reports.unanswered(now)
@@ -228,6 +229,8 @@ class Intake:
             connection.lifetime.announced(entry.within, now)
             self._upkeep.has_changed = True
             self._reports.said(f"this connection will end soon: {entry.reason}", now)
+        elif isinstance(entry, Expired):
+            connection.expire(entry.reason)
         elif isinstance(entry, Notice):
             self._reports.said(entry.text, now)
         elif isinstance(entry, Unhandled):
@@ -243,6 +246,21 @@ class Intake:
                 self._opened(connection, now)
         elif isinstance(entry, LoginRefused):
             connection.refuse_login(entry.reason)
+
+    def _on_reply(self, connection: Connection, reply: Reply, now: float) -> None:
+        """Settle a request. One without an id is the oldest of a caller's and a subscribe."""
+        oldest = connection.replies.oldest
+        if reply.request_id is not None or reply.error is None:
+            connection.replies.received(reply)
+            return
+        asked = connection.asked.requests.oldest
+        if oldest is not None and (asked is None or oldest < asked):
+            reply.request_id = oldest
+            connection.replies.received(reply)
+            return
+        reason = self._mask(reply.error)
+        if not connection.asked.rejected(Rejection(reason), now):
+            self._reports.refused(reason, now)
 
     def _on_gap(self, channel: str, gap: Gap) -> None:
         self._counters.missed += gap.missed or 0

@@ -49,6 +49,11 @@ class Replies:
         """Whether a request waits for its reply."""
         return bool(self._waiting)
 
+    @property
+    def oldest(self) -> int | None:
+        """The id of the request that waits longest, None if none does."""
+        return next(map(int, self._waiting), None)
+
     def begin(self, request_id: int, token: Any, deadline: float, count: int = 1) -> None:
         """Wait for ``count`` replies to a request that is about to be sent; settles ``token``."""
         self._waiting[str(request_id)] = _AwaitedReply(token, deadline, count)

@@ -12,6 +12,7 @@ from wsclient.sansio.firstmessages import FirstMessages
 from wsclient.sansio.floods import Answers
 from wsclient.sansio.output import Output
 from wsclient.stream.codec import encode
+from wsclient.stream.items import Ack
 
 __all__ = ["Sending"]
 
@@ -85,7 +86,10 @@ class Sending:
                 for channel in request.channels if request.subscribe else ():
                     if not self._asked.is_active(channel):  # else another connection carries it
                         self._first_messages.asked(channel)
-                self.send(request.payload, now)
+                if isinstance(request.payload, Ack):
+                    self._asked.acknowledged(request.payload, now)
+                else:
+                    self.send(request.payload, now)
             elif consult := consulting.ask(room):
                 self._output.consult(consult)
 

@@ -33,8 +33,9 @@ class Request:
     #: Channels that it may have ended, where this has already been reported.
     reported: set[str] = field(default_factory=set)
     id: int | None = None
-    #: The message that the dialect made, and the names of its channels at that time.
-    payload: str | bytes | None = None
+    #: The message that the dialect made, and the names of its channels at that time. An Ack if
+    #: there is nothing to send.
+    payload: str | bytes | Ack | None = None
     names: tuple[str, ...] = ()
     #: When it was sent (monotonic s), and how long (s) the venue may take to answer.
     sent_at: float = 0.0
@@ -227,6 +228,11 @@ class Requests:
     def are_open(self) -> bool:
         """Whether any request is unsent or unanswered."""
         return bool(self.unsent.first(1)) or any(True for _ in self.outstanding)
+
+    @property
+    def oldest(self) -> int | None:
+        """The id of the oldest request that waits for an answer; None if none does."""
+        return next((request.id for request in self.outstanding), None)
 
     def is_asked_for(self, channel: str) -> bool:
         """Return whether a later request for the channel waits, with its own deadline."""

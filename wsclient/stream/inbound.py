@@ -28,6 +28,7 @@ from wsclient.stream.items import (
     DataFields,
     Ended,
     Ending,
+    Expired,
     Heads,
     Item,
     LoginRefused,
@@ -217,6 +218,11 @@ class Inbound:
             return None
 
     @property
+    def dialect(self) -> FrameFormat:
+        """What the messages are read with."""
+        return self._dialect
+
+    @property
     def venue(self) -> str:
         """The name of the dialect."""
         return self._dialect.name
@@ -360,7 +366,7 @@ def _tidy(item: Item) -> Item:
         for name in (item.channel, getattr(item, "alias", None), getattr(item, "symbol", None)):
             if name is not None and type(name) is not str:
                 raise TypeError("an answer's channel must be text")
-    if isinstance(item, (Rejection, LoginRefused, Ended, Ending)):
+    if isinstance(item, (Rejection, LoginRefused, Ended, Ending, Expired)):
         item.reason = str(item.reason)
         if isinstance(item, Ending) and item.within is not None and not 0 <= item.within < math.inf:
             raise ValueError("the time until an end must be None or a number of seconds")

@@ -15,6 +15,7 @@ __all__ = [
     "DataFields",
     "Ended",
     "Ending",
+    "Expired",
     "Heads",
     "Heartbeat",
     "Item",
@@ -106,6 +107,16 @@ class Ending(msgspec.Struct, gc=False):
     within: float | None = None
 
 
+class Expired(msgspec.Struct, gc=False):
+    """The venue sends nothing more on this connection, although it stays open: a key has expired.
+
+    The connection is replaced at once, and the next message of each of its channels carries a gap
+    mark.
+    """
+
+    reason: str
+
+
 class SubscribedChannels(msgspec.Struct, gc=False):
     """A cumulative answer: all channels that are subscribed now, in any order."""
 
@@ -145,6 +156,7 @@ class Reply(msgspec.Struct, gc=False):
     the venue does not know whether it has acted on it. ``failed`` maps each item that was refused,
     by its index in the request, to the reason, if the answer is about several items. Otherwise the
     answers to each item are one ``Reply`` each: see :meth:`Dialect.answers`.
+    An error without a ``request_id`` answers the oldest request that waits, a subscribe too.
     """
 
     request_id: Any
@@ -179,6 +191,7 @@ Item = (
     | Rejection
     | Ended
     | Ending
+    | Expired
     | SubscribedChannels
     | Heartbeat
     | Notice

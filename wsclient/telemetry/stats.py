@@ -9,8 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from wsclient import html
 from wsclient.telemetry.histogram import Histogram
-from wsclient.text import one_line
+from wsclient.text import Grid, aligned, one_line, size_text, time_text
 
 __all__ = [
     "ChannelStats",
@@ -110,16 +111,7 @@ class Lag:
 
 
 def _lag_cell(lag: Lag) -> str:
-    return f"{_time(lag.p50)} / {_time(lag.p99)}" if lag.count else "-"
-
-
-def _time(seconds: float | None) -> str:
-    if seconds is None:
-        return "-"
-    for unit, name in ((1.0, "s"), (1e-3, "ms")):
-        if abs(seconds) >= unit:
-            return f"{seconds / unit:.3g} {name}" if abs(seconds) < 1000 else f"{seconds:,.0f} s"
-    return f"{seconds * 1e6:.3g} us"
+    return f"{time_text(lag.p50)} / {time_text(lag.p99)}" if lag.count else "-"
 
 
 _NO_LAG = Lag(Histogram(0))
@@ -228,7 +220,7 @@ class ConnectionInfos(list[ConnectionInfo]):
     """A list of connections, whose ``repr`` is a table."""
 
     def __repr__(self) -> str:
-        return "\n".join(_connection_lines(self)) if self else "no connections"
+        return "\n".join(aligned(_connection_grid(self))) if self else "no connections"
 
 
 @dataclass(frozen=True)
@@ -328,69 +320,73 @@ class Stats(_AsDict):
     recorder: RecorderStats | None = None
 
     def __repr__(self) -> str:
-        return "\n".join(_lines(self))
+        blocks = (aligned(block) if isinstance(block, Grid) else block for block in _blocks(self))
+        return "\n\n".join("\n".join(block) for block in blocks)
+
+    def _repr_html_(self) -> str:
+        return html.page(
+            *(
+                html.grid(block) if isinstance(block, Grid) else html.lines(block)
+                for block in _blocks(self)
+            )
+        )
 
 
-# As text.
+# As text, and as HTML.
 
 
-def _lines(stats: Stats) -> Iterator[str]:
+def _blocks(stats: Stats) -> Iterator[list[str] | Grid]:
+    """Yield the parts of what is shown: some lines, or a table."""
     reasons = ", ".join(f"{count} {why}" for why, count in stats.disconnect_reasons.items())
-    yield (
+    recent, whole = stats.rate, stats.connection_rate
+    first = [
         f"{one_line(stats.name)}: {stats.state}; {stats.connects:,} connects of {stats.dials:,} "
         f"dials, {stats.disconnects:,} disconnects{f' ({reasons})' if reasons else ''}, "
-        f"{stats.reconnects:,} reconnects, {stats.rotations:,} rotations"
-    )
-    recent, whole = stats.rate, stats.connection_rate
-    yield (
-        f"{stats.messages:,} messages, {_size(stats.bytes)}; {recent.messages:,.1f}/s and "
-        f"{_size(recent.bytes)}/s recently, {whole.messages:,.1f}/s and {_size(whole.bytes)}/s "
-        f"over {whole.seconds:,.0f} s of connection"
-    )
-    yield (
+        f"{stats.reconnects:,} reconnects, {stats.rotations:,} rotations",
+        f"{stats.messages:,} messages, {size_text(stats.bytes)}; {recent.messages:,.1f}/s and "
+        f"{size_text(recent.bytes)}/s recently, {whole.messages:,.1f}/s and "
+        f"{size_text(whole.bytes)}/s over {whole.seconds:,.0f} s of connection",
         f"{stats.gaps:,} gaps, {stats.missed:,} missed, {stats.dropped:,} dropped, "
         f"{stats.invalid:,} invalid, {stats.unhandled:,} unhandled, "
-        f"{stats.callback_errors:,} callback errors"
-    )
+        f"{stats.callback_errors:,} callback errors",
+    ]
     if stats.channels_refused or stats.channels_ended or stats.channels_lost:
-        yield (
+        first.append(
             f"channels: {stats.channels_refused:,} refused, {stats.channels_ended:,} ended by the "
             f"venue, {stats.channels_lost:,} lost"
         )
+    yield first
     if len(stats.connections) > 1:
-        yield ""
-        yield from _connection_lines(stats.connections)
-    yield ""
+        yield _connection_grid(stats.connections)
     lags = (("venue to client", stats.venue_lag), ("client to consumer", stats.consumer_lag))
     rows = [[name, f"{lag.count:,}", *_lag_cells(lag)] for name, lag in lags]
-    yield from _table(["lag", "measured", "p50", "p99", "max"], rows)
-    yield ""
+    yield Grid(["lag", "measured", "p50", "p99", "max"], rows)
     rows = [
         [name, *_queue_cells(queue), *_lag_cells(queue.consumer_lag)]
         for name, queue in stats.queues.items()
     ]
-    yield from _table(["queue", "waiting", "size", "oldest", "dropped", "p50", "p99", "max"], rows)
+    yield Grid(["queue", "waiting", "size", "oldest", "dropped", "p50", "p99", "max"], rows)
     if stats.channels:
-        yield ""
-        yield from _channel_lines(stats.channels)
+        yield _channel_grid(stats.channels)
     if stats.no_data:
         names = ", ".join(map(one_line, stats.no_data[:SHOWN]))
         more = len(stats.no_data) - SHOWN
-        yield ""
-        yield f"confirmed, but without data: {names}{f' and {more:,} more' if more > 0 else ''}"
+        and_more = f" and {more:,} more" if more > 0 else ""
+        yield [f"confirmed, but without data: {names}{and_more}"]
 
 
 _CONNECTION = ("route", "shard", "state", "age", "channels", "messages", "/s", "size/s")
 
 
-def _connection_lines(connections: Sequence[ConnectionInfo]) -> Iterator[str]:
+def _connection_grid(connections: Sequence[ConnectionInfo]) -> Grid:
     first = connections
     if len(connections) > SHOWN:
         first = sorted(connections, key=lambda found: found.state == "open")[:SHOWN]
     rows = [[name, *cells] for name, cells in map(_connection_cells, first)]
-    yield from _table(["connection", *_CONNECTION], rows)
-    if len(connections) > len(first):
-        yield f"... and {len(connections) - len(first):,} more connections"
+    more = len(connections) - len(first)
+    return Grid(
+        ["connection", *_CONNECTION], rows, f"... and {more:,} more connections" if more else ""
+    )
 
 
 def _connection_cells(found: ConnectionInfo) -> tuple[str, list[str]]:
@@ -398,29 +394,20 @@ def _connection_cells(found: ConnectionInfo) -> tuple[str, list[str]]:
     age = "-" if found.age is None else f"{found.age:,.{int(found.age < 10)}f} s"
     where = [one_line(found.route) or "-", str(found.shard), state, age]
     counted = [f"{len(found.channels):,}", f"{found.messages:,}"]
-    rate = [f"{found.rate.messages:,.1f}", _size(found.rate.bytes)]
+    rate = [f"{found.rate.messages:,.1f}", size_text(found.rate.bytes)]
     return str(found.id) if found.id else "-", [*where, *counted, *rate]
 
 
-def _channel_lines(channels: Mapping[str, ChannelStats]) -> Iterator[str]:
+def _channel_grid(channels: Mapping[str, ChannelStats]) -> Grid:
     first = sorted(channels.items(), key=lambda pair: -pair[1].messages)[:SHOWN]
     rows = [[one_line(name), *_channel_cells(channel)] for name, channel in first]
     header = ["channel", "messages", "/s", "gaps", "missed", "venue p50/p99", "consumer p50/p99"]
-    yield from _table(header, rows)
-    if len(channels) > len(first):
-        yield f"... and {len(channels) - len(first):,} more channels"
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Yield the lines of a table: the first column flush left, the others flush right."""
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    for first, *others in (header, *rows):
-        cells = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
-        yield "  ".join([first.ljust(widths[0]), *cells])
+    more = len(channels) - len(first)
+    return Grid(header, rows, f"... and {more:,} more channels" if more else "")
 
 
 def _queue_cells(queue: QueueStats) -> list[str]:
-    waiting = [f"{queue.messages:,}", _size(queue.bytes), _time(queue.oldest)]
+    waiting = [f"{queue.messages:,}", size_text(queue.bytes), time_text(queue.oldest)]
     return [*waiting, f"{queue.dropped:,}"]
 
 
@@ -431,11 +418,4 @@ def _channel_cells(channel: ChannelStats) -> list[str]:
 
 
 def _lag_cells(lag: Lag) -> list[str]:
-    return [_time(lag.p50), _time(lag.p99), _time(lag.max)]
-
-
-def _size(count: float) -> str:
-    for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if count >= unit:
-            return f"{count / unit:.3g} {name}"
-    return f"{count:.0f} B"
+    return [time_text(lag.p50), time_text(lag.p99), time_text(lag.max)]

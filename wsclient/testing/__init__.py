@@ -14,6 +14,8 @@ A venue has routes, limits and a journal to compare with. It has an `Account`: c
 withholds an answer with `venue.cut_before_answer()`. A `Delivery` says how messages reach each
 of several connections, and a `Feed` publishes a made-up market.
 
+A `RecordedVenue` is a real venue while a test records it, and its recording later.
+
 A `FaultProxy` between client and venue injects faults that the venue's end cannot cause.
 """
 
@@ -28,6 +30,7 @@ except ModuleNotFoundError as error:
 from wsclient.testing.accounts import Account, OrderChange, OrderRefusal, VenueOrder
 from wsclient.testing.delivery import Delivery
 from wsclient.testing.faults import Fault, FaultProxy, ProxiedConnection
+from wsclient.testing.faultwords import ReplayFault
 from wsclient.testing.feed import KINDS, Feed
 from wsclient.testing.frames import Payload
 from wsclient.testing.handshakes import HandshakeFault
@@ -35,6 +38,7 @@ from wsclient.testing.journal import Comparison, Difference, Journal, Published
 from wsclient.testing.limits import ChannelRefusal, VenueLimits
 from wsclient.testing.peer import Peer, Sent, VenueProtocol
 from wsclient.testing.protocols import ScriptedProtocol
+from wsclient.testing.recordedvenue import RecordedVenue
 from wsclient.testing.recordings import messages_of, read_recording
 from wsclient.testing.replay import Recorded, Replay
 from wsclient.testing.rest import RestCall
@@ -65,7 +69,9 @@ __all__ = [
     "ProxiedConnection",
     "Published",
     "Recorded",
+    "RecordedVenue",
     "Replay",
+    "ReplayFault",
     "RestCall",
     "Route",
     "ScriptedProtocol",

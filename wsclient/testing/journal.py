@@ -8,7 +8,20 @@ from typing import Literal, NamedTuple
 from wsclient.messages import Message
 from wsclient.testing.frames import Payload, as_bytes
 
-__all__ = ["Comparison", "Difference", "Journal", "Published"]
+__all__ = ["Comparison", "Difference", "Journal", "Published", "Traced"]
+
+
+class Traced(NamedTuple):
+    """Something that has happened at a venue, for people.
+
+    `time` is in nanoseconds since the epoch, `connection` is `Peer.id`, 0 for none. `payload` is
+    what a client sent (`what` is `"sent"`) or received, or a text for any other `what`.
+    """
+
+    time: int
+    connection: int
+    what: Literal["sent", "received", "event"]
+    payload: Payload
 
 
 class Published(NamedTuple):

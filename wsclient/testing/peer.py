@@ -13,6 +13,7 @@ import re
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from wsclient.testing.delivery import Delivery, Outlet, Update
 from wsclient.testing.expecting import _Expecting
 from wsclient.testing.frames import Assembler, Payload, as_bytes, encode, frames
 from wsclient.testing.handshakes import HandshakeFailure
+from wsclient.testing.journal import Traced
 from wsclient.testing.limits import ChannelRefusal, Pace, VenueLimits, key_of
 from wsclient.testing.rest import RestCall
 from wsclient.testing.routes import Route, RouteTable
@@ -55,6 +57,7 @@ class Venue(Protocol):
     protocol: VenueProtocol
     ack_delay: float
     has_journal: bool
+    trace: deque[Traced]
     requests: list[Request]
     calls: list[RestCall]
     accounts: Sequence[Account]
@@ -293,6 +296,7 @@ class Peer(_Expecting):
                 self._sent += 1
                 if self.venue.has_journal:
                     self.journal.append(sent)
+                    self.venue.trace.append(Traced(sent.time, self.id, "received", payload))
                 self.wire.write(data)
                 self._lock.notify_all()
             return sent
@@ -331,6 +335,8 @@ class Peer(_Expecting):
                 self.close(*end)
 
     def _note(self, text: str) -> None:
+        if self.venue.has_journal:
+            self.venue.trace.append(Traced(time.time_ns(), self.id, "event", text))
         if self.venue.log is not None:
             self.venue.log(self, text)
 
@@ -390,6 +396,7 @@ class Peer(_Expecting):
     def _message(self, payload: Payload, now: float) -> None:
         if self.venue.has_journal:
             self.received.append(payload)
+            self.venue.trace.append(Traced(time.time_ns(), self.id, "sent", payload))
         is_too_fast = self._exceeds(now)
         # A message never overtakes an earlier one, even if `ack_delay` has become shorter.
         self._handled_until = max(self._handled_until, now + self.venue.ack_delay)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal
 
 from wsclient.testing.delivery import Delivery, Update
 from wsclient.testing.frames import Payload
-from wsclient.testing.journal import Journal, Published
+from wsclient.testing.journal import Journal, Published, Traced
 from wsclient.testing.peer import Peer, VenueProtocol, VenueTraits
 from wsclient.testing.routes import RouteTable
 from wsclient.testing.wire import Terms
@@ -26,6 +28,7 @@ class _Publishing:
     routes: RouteTable
     delivery: Delivery
     journal: Journal
+    trace: deque[Traced]
     has_journal: bool
     tamper: Callable[[Peer, str, Payload], Iterable[Payload]] | None
     _terms: Terms
@@ -65,6 +68,10 @@ class _Publishing:
             if self.has_journal:
                 ids = tuple(peer.id for peer in peers)
                 self.journal.add(Published(channel, sequence, payload, route, ids))
+                plural = "s" if len(ids) > 1 else ""
+                to = f"to {len(ids)} connection{plural}" if ids else "without a subscriber"
+                text = f"published {channel} {sequence} {to}"
+                self.trace.append(Traced(time.time_ns(), 0, "event", text))
             update = Update(sequence, fields, payload)
             for peer in peers:
                 self._send(peer, channel, name, self._gather(peer, channel, name, update))

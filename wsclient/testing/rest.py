@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from wsclient.testing.handshakes import HandshakeReply
 
-__all__ = ["RestCall", "RestReader", "answered"]
+__all__ = ["RestCall", "RestError", "RestReader", "answered"]
 
 _METHODS = (b"POST ", b"PUT ", b"DELETE ")
 #: A longer request (bytes) is not waited for.
@@ -27,6 +27,17 @@ class RestCall:
     headers: Mapping[str, str]
     body: bytes
     is_secure: bool = False
+
+
+class RestError(bytes):
+    """The JSON of an answer with another `status` than 200."""
+
+    status: int
+
+    def __new__(cls, status: int, body: bytes) -> RestError:
+        made = super().__new__(cls, body)
+        made.status = status
+        return made
 
 
 class RestReader:
@@ -62,6 +73,8 @@ def _begins(data: bytes, method: bytes) -> bool:
 def answered(call: RestCall, body: bytes | None) -> HandshakeReply:
     """Return the answer to a request: JSON, or without a body a status 404."""
     status = http.HTTPStatus.NOT_FOUND if body is None else http.HTTPStatus.OK
+    if isinstance(body, RestError):
+        status = http.HTTPStatus(body.status)
     body = body or b""
     head = f"HTTP/1.1 {status.value} {status.phrase}\r\nConnection: close\r\n"
     head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"

@@ -31,7 +31,7 @@ from wsclient.testing.answering import _Answering
 from wsclient.testing.delivery import AT_ONCE
 from wsclient.testing.frames import Payload
 from wsclient.testing.handshakes import HandshakeFailure, HandshakeFault, refusal
-from wsclient.testing.journal import Journal
+from wsclient.testing.journal import Journal, Traced
 from wsclient.testing.limits import ConnectGate, VenueLimits
 from wsclient.testing.listener import Listener
 from wsclient.testing.peer import Peer, VenueProtocol, VenueTraits
@@ -45,6 +45,8 @@ from wsclient.testing.wire import Terms
 __all__ = ["FakeVenue"]
 
 T = TypeVar("T")
+#: How much of what has happened is remembered, beside the journals.
+TRACE = 200
 
 #: From one account to the next the numbers of orders differ by this much.
 ORDERS = 1_000_000
@@ -112,6 +114,8 @@ class FakeVenue(_Trading, _Answering):
         self.seed = seed
         self.delivery = AT_ONCE
         self.journal = Journal()
+        #: The latest that has happened, for people to read.
+        self.trace: deque[Traced] = deque(maxlen=TRACE)
         self.ack_delay = ack_delay
         self.host = host
         self.port = 0

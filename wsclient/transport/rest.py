@@ -45,6 +45,9 @@ __all__ = ["fetch"]
 #: The maximum size of an answer (bytes).
 MAX_BODY = 64 * 1024 * 1024
 
+#: The most of a refusal's body that is kept (bytes).
+EXCERPT = 512
+
 _PIECE = 64 * 1024
 #: ``identity``: an answer that is small on the wire must not become large in memory.
 _HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity", "Connection": "close"}
@@ -128,7 +131,7 @@ def _body(response: requests.Response, host: str) -> bytes:
         what = " (a redirect, which is not followed)" if 300 <= status < 400 else ""
         wait = response.headers.get("Retry-After", "").encode("latin-1", "replace")
         text = f"{host} answered the REST request with HTTP {status}{what}"
-        raise HandshakeRejected(text, status, parse_retry_after(wait))
+        raise HandshakeRejected(text, status, parse_retry_after(wait), _excerpt(response))
     body = bytearray()
     for piece in response.raw.stream(_PIECE, decode_content=False):
         body += piece
@@ -137,6 +140,14 @@ def _body(response: requests.Response, host: str) -> bytes:
     if not body.strip():
         raise ConnectionLost(f"the REST answer of {host} is empty")
     return bytes(body)
+
+
+def _excerpt(response: requests.Response) -> bytes:
+    """Return the beginning of an answer; nothing if it cannot be read."""
+    try:
+        return next(response.raw.stream(EXCERPT, decode_content=False), b"")[:EXCERPT]
+    except Exception:  # noqa: BLE001 - the status says more than why its page broke
+        return b""
 
 
 def _failure(error: BaseException, deadline: Deadline, host: str) -> WSClientError:

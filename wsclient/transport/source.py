@@ -75,6 +75,12 @@ class FrameReceiver(Protocol):
     def finished(self, connection_id: int) -> None:
         """Note that the source has ended, and holds nothing any more."""
 
+    def renewed(self, connection_id: int, error: WSClientError | None, has_expired: bool) -> None:
+        """Note that the token of a connection is renewed, or was not because of ``error``.
+
+        May be called on another thread than the source's. ``has_expired``: it is too late.
+        """
+
     def wake(self) -> None:
         """Note that there is something to :meth:`Source.flush`."""
 
@@ -101,6 +107,9 @@ class Source(Protocol):
 
     def ping(self) -> None:
         """Queue a ping."""
+
+    def renew(self) -> None:
+        """Renew the token of the connection, and report :meth:`FrameReceiver.renewed`."""
 
     def hang_up(self) -> None:
         """Queue a close frame. The peer's answer ends the connection."""

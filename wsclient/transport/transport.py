@@ -37,6 +37,7 @@ from wsclient.transport.framelog import FrameLog
 from wsclient.transport.handshake import HandshakeSocket
 from wsclient.transport.masking import Mask
 from wsclient.transport.outbox import Outbox
+from wsclient.transport.renewing import Renewing
 from wsclient.transport.sockets import Cancellable
 from wsclient.transport.source import Clock, FrameReceiver
 from wsclient.transport.target import Destination, Target, call
@@ -114,6 +115,7 @@ class Transport:
         self._opened = Cancellable("the client has ended this attempt")
         self._stream: ByteStream | None = None
         self._writer: library.FrameWriter | None = None
+        self._renewing: Renewing | None = None
         self._said_goodbye = False
         self._log = FrameLog(connection_id, sockets.target.log, sockets.mask)
         self._error: BaseException | None = None
@@ -159,6 +161,11 @@ class Transport:
                 self._log.sent_control("a ping")
             writer.ping()
 
+    def renew(self) -> None:
+        """Renew the connection's token on a thread of its own, which reports the result."""
+        if self._renewing is not None:
+            self._renewing.begin()
+
     def hang_up(self, code: int = 1000) -> None:
         """Queue a close frame with ``code``. The peer's answer ends the connection."""
         writer = self._writer
@@ -190,6 +197,8 @@ class Transport:
             self._fail(why)
         self._outbox.close()
         self._opened.cancel()
+        if self._renewing is not None:
+            self._renewing.cancel()
 
     def forked(self) -> None:
         """Close the copy of the parent's socket in a child process.
@@ -197,6 +206,8 @@ class Transport:
         Closing only the socket object sends nothing to the peer, with TLS too.
         """
         self._opened.forked()
+        if self._renewing is not None:
+            self._renewing.forked()
 
     # The reader thread.
 
@@ -212,6 +223,9 @@ class Transport:
                 self._stream.close()
             else:
                 self._opened.close()
+            if self._renewing is not None:
+                self._renewing.cancel()
+                self._renewing.end()
             # Both refer to this object, and the garbage collector may be disabled.
             self._writer = self._error = None
             self._receiver.finished(self.connection_id)
@@ -252,17 +266,14 @@ class Transport:
         )
 
     def _fetch(self, request: RestRequest) -> Any:
+        self._on_step("rest", request)
+        return self._ask(request, self._deadline.remaining(), self._opened)
+
+    def _ask(self, request: RestRequest, timeout: float, holder: Cancellable) -> Any:
         from wsclient.transport.rest import fetch  # imported lazily: requests is slow to import
 
-        self._on_step("rest", request)
         options = self._options
-        return fetch(
-            request,
-            self._deadline.remaining(),
-            options.ssl_context,
-            proxy=options.proxy,
-            hold=self._opened.hold,
-        )
+        return fetch(request, timeout, options.ssl_context, proxy=options.proxy, hold=holder.hold)
 
     def _upgraded(
         self, sock: socket.socket, there: Destination, writer: library.FrameWriter
@@ -277,9 +288,21 @@ class Transport:
             if call("the dialect's logs_in()", dialect.logs_in, self._route):
                 login = call("the dialect's login()", dialect.login, credentials)
                 self._log.hide(login)
+            self._renewing = Renewing(
+                self.connection_id, self._target, there, self._ask_again, self._renewed
+            )
         self._last_byte_at = time.monotonic()
         where = there.url.partition("?")[0]
         self._receiver.opened(self.connection_id, login, credentials, where)
+
+    def _ask_again(self, request: RestRequest, holder: Cancellable) -> Any:
+        self._target.mask.learn(request.url, request.headers)
+        return self._ask(request, self._options.connect_timeout, holder)
+
+    def _renewed(self, error: WSClientError | None, has_expired: bool) -> None:
+        if error is not None:
+            _discreet(error, self._target.mask)
+        self._receiver.renewed(self.connection_id, error, has_expired)
 
     def _put(self, data: bytes) -> None:
         self._outbox.put(data, time.monotonic())

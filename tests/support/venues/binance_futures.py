@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from support.venues import MS, NS, BookFrames, Venue, pair, with_field
+from support.venues import MS, NS, BookFrames, Private, Venue, pair, with_field
 from support.venues.binance import by_rest, update
 from wsclient.dialects.binance_futures import BinanceFutures
 
 VENUE = Venue(
     BinanceFutures(),
-    quiet=["btcusdt@forceOrder", "!forceOrder@arr", "!contractInfo", "k" * 64],
+    quiet=["btcusdt@forceOrder", "!forceOrder@arr", "!contractInfo", "k" * 64, "userData"],
     others=["btcusdt@markPrice", "btcusdt@depth@100ms"],
-    times=[({"stream": "a@markPrice", "data": {"e": "markPriceUpdate", "E": MS}}, NS)],
+    times=[
+        ({"stream": "a@markPrice", "data": {"e": "markPriceUpdate", "E": MS}}, NS),
+        ({"e": "ORDER_TRADE_UPDATE", "E": MS, "T": MS}, NS),
+    ],
     book=BookFrames(
         "btcusdt@depth@100ms",
         by_rest,
@@ -19,4 +22,5 @@ VENUE = Venue(
         [with_field("data", "e")],
         by_rest=True,
     ),
+    private=Private("userData", ("api_key",)),
 )

@@ -8,8 +8,13 @@ from wsclient import PlainBookUpdate, Quote, Trade
 
 BINANCE = wsclient.Binance()
 FUTURES = wsclient.BinanceFutures()
+WS_API = wsclient.BinanceWsApi()
 
 CASES = {
+    "binance_ws_api has no market data": Case(
+        WS_API,
+        '{"subscriptionId":0,"event":{"e":"executionReport","E":1672515782136,"s":"BNBBTC"}}',
+    ),
     "binance aggTrade, the buyer is the taker (w)": Case(
         BINANCE,
         '{"stream":"lrcbtc@aggTrade","data":{"e":"aggTrade","E":1633998534486,"s":"LRCBTC",'

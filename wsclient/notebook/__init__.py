@@ -1,0 +1,1 @@
+"""Notebooks: frames of messages, and live tables of clients and order books."""
