@@ -45,7 +45,7 @@ class PrivateProtocol(MarketProtocol):
         super().__init__()
         self.clock = time.time
 
-    def is_timely(self, time: int | None, per_second: int = 1) -> bool:
+    def is_timely(self, time: float | None, per_second: int = 1) -> bool:
         """Return whether a time since the epoch is within the window of the venue's clock."""
         return time is not None and abs(self.clock() - time / per_second) <= self.WINDOW
 
