@@ -7,6 +7,7 @@ import gc
 import os
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,21 @@ def test_it_may_begin_before_the_connection(venue: FakeVenue, tmp_path: Path) ->
     names = [record.name for record in records_in(recording, Happened)]
     assert {"Connected", "Subscribed", "Closed"} <= set(names)
     assert len(records_in(recording, End)) == 1
+
+
+def test_the_recorder_of_a_client_that_was_let_go_ends_before_the_next_one_begins(
+    venue: FakeVenue, tmp_path: Path
+) -> None:
+    for _ in range(2):
+        client = wsclient.connect(venue.url)
+        gc.collect()
+        client.record(tmp_path)
+        client.subscribe("a")
+        publish(venue, client, 1)
+        client._core.posts.put(lambda: time.sleep(0.2))  # the first one ends late
+    client.close()
+    with wsclient.open_recording(tmp_path) as replay:
+        assert [message.data["sequence"] for message in replay] == [1, 2]
 
 
 def test_each_file_begins_with_the_state(venue: FakeVenue, tmp_path: Path) -> None:
