@@ -62,7 +62,8 @@ class RecordedVenue:
     connection, and stands in `unknown`; the next handshakes are refused. `faults` are added: each
     is a `ReplayFault` or its text. None are added while it records; so with `faults`, it replays a
     recording that another test has made, whatever the `mode` is. Messages come at once,
-    or with `speed` 1.0 at the recorded times. Any recording of `client.record()` can be replayed, too.
+    or with `speed` 1.0 at the recorded times. Any recording of `client.record()` can be replayed,
+    too.
 
     `dialect` is noted in the recording, for the other tools that read it, and so is the `name` of
     the test. No two names can record into one folder in the same `run`.
