@@ -257,6 +257,15 @@ class TestSubscribe:
         assert isinstance(caught.value, TimeoutError)
         assert list(caught.value.failed) == ["b"]
         assert list(client.subscriptions) == ["a"]
+        assert "dialect" not in str(caught.value)
+
+    def test_a_timeout_without_any_answer_asks_for_the_dialect(self) -> None:
+        with (
+            FakeVenue("kraken") as venue,
+            wsclient.connect(venue.url, ack_timeout=0.1) as client,
+            pytest.raises(wsclient.SubscriptionTimeout, match="most venues need dialect="),
+        ):
+            client.subscribe("ticker:BTC/USD")
 
     def test_ack_timeout_is_the_default(self, venue: FakeVenue) -> None:
         venue.mute_acks()

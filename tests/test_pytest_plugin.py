@@ -278,6 +278,36 @@ def test_faults_are_added_to_a_replay(run: Run, real: FakeVenue, publishing: str
     result.stdout.fnmatch_lines(["*there is no fault 'rest', only rst, *"])
 
 
+FAULTY = """
+    @pytest.mark.venue_recording("recordings/one", url="<url>", faults=["rst:at=2"])
+    def test_faulty(recorded_venue):
+        options = {"dialect": "kraken", "max_retry_delay": 0.01}
+        with wsclient.connect(recorded_venue.url, **options) as client:
+            events = client.events(wsclient.events.Disconnected)
+            client.subscribe("trade:BTC/USD")
+            if recorded_venue.is_recording:
+                pytest.fail("nothing will happen here")
+            events.recv(timeout=5)
+"""
+
+
+def test_a_test_with_faults_replays_what_another_one_records(
+    run: Run, real: FakeVenue, publishing: str
+) -> None:
+    values = {"url": real.url, "channel": "trade:BTC/USD", "price": 1, "publish": publishing}
+    source = textwrap.dedent(RECORDING) + textwrap.dedent(FAULTY)
+    run(source, "--venue-record=once", **values).assert_outcomes(passed=2)
+    run(None, "--venue-record=rewrite").assert_outcomes(passed=2)
+
+
+def test_a_test_with_faults_that_fails_while_it_records_is_told_why(
+    run: Run, real: FakeVenue
+) -> None:
+    result = run(textwrap.dedent(FAULTY), "--venue-record=once", url=real.url)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["recording *one (faults are added to replays only: there were *"])
+
+
 def test_two_tests_do_not_record_into_one_folder(
     run: Run, real: FakeVenue, publishing: str
 ) -> None:

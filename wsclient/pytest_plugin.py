@@ -246,6 +246,8 @@ def _journal_of(item: pytest.Item) -> str:
     for venue in item.stash[_VENUES]:
         if isinstance(venue, RecordedVenue):
             title = f"{'recording' if venue.is_recording else 'replay of'} {venue.folder}"
+            if venue.is_recording and venue.faults:
+                title += " (faults are added to replays only: there were none)"
         else:
             dialect = getattr(venue.protocol, "dialect", None)
             title = f"FakeVenue {getattr(dialect, 'name', venue.protocol)} at {venue.url}"

@@ -146,6 +146,7 @@ def test_close_unsubscribes_and_keeps_the_rows(venue: FakeVenue, client: Any) ->
     assert repr(frame) == "<RollingFrame of a: 1 trades row, closed>"
     frame.close()
     again = client.frame("a")
+    assert repr(again) == "<RollingFrame of a: no rows yet>"
     publish(venue, again, "2")
     assert (prices(frame), prices(again)) == ([1], [2])
 

@@ -25,6 +25,8 @@ from wsclient.recording.records import ClientState, End, Happened, Lost, SentFra
 from wsclient.testing import FakeVenue
 
 PATIENCE = 10.0
+#: How often a notebook's cell runs again.
+RERUNS = 10
 
 
 @pytest.fixture
@@ -62,6 +64,19 @@ def test_it_may_begin_before_the_connection(venue: FakeVenue, tmp_path: Path) ->
     names = [record.name for record in records_in(recording, Happened)]
     assert {"Connected", "Subscribed", "Closed"} <= set(names)
     assert len(records_in(recording, End)) == 1
+
+
+def test_the_recorder_of_a_client_that_was_let_go_ends_before_the_next_one_begins(
+    venue: FakeVenue, tmp_path: Path
+) -> None:
+    for _ in range(RERUNS):
+        client = wsclient.connect(venue.url)  # lets the one before go
+        client.record(tmp_path)
+        client.subscribe("a")
+        publish(venue, client, 1)
+    client.close()
+    with wsclient.open_recording(tmp_path) as replay:  # they do not overlap in time
+        assert [message.data["sequence"] for message in replay] == list(range(1, RERUNS + 1))
 
 
 def test_each_file_begins_with_the_state(venue: FakeVenue, tmp_path: Path) -> None:

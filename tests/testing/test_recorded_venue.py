@@ -345,6 +345,7 @@ def test_a_venue_that_is_not_there_is_a_bad_gateway(venue: FakeVenue, tmp_path: 
         connect(recorded.url)
     assert caught.value.response.status_code == 502
     assert b"the venue cannot be reached" in bytes(caught.value.response.body or b"")
+    assert "refused 502 /: the venue cannot be reached: " in str(recorded.trace[-1])
 
 
 def test_a_venue_with_tls_is_recorded(
@@ -495,6 +496,7 @@ def test_one_more_connection_gets_the_last_one_again_and_stays(
         assert prices(client, 1) == [1]
         with pytest.raises(TimeoutError):
             client.recv(timeout=0.05)
+        assert "the recording has nothing more for this connection" in str(venue.trace[-1])
 
 
 def test_the_recorded_times_are_kept_on_request(script: Script, dial_at: Dial) -> None:

@@ -142,7 +142,7 @@ class RollingFrame:
 
     def __repr__(self) -> str:
         kind, dropped = self.kind, self.dropped
-        rows = f"{len(self):,} {kind} row{'s'[: len(self) != 1]}"
+        rows = f"{len(self):,} {kind} row{'s'[: len(self) != 1]}" if len(self) else "no rows yet"
         parts = [rows, f"{dropped:,} dropped"] if dropped else [rows]
         if self._newest.is_closed or self._core.supervisor.life.is_over:
             parts.append("closed")

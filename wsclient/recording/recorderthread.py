@@ -44,6 +44,8 @@ LOOK, PATIENCE = 0.05, 30.0
 FIRST_DELAY, MAX_DELAY, ATTEMPTS = 0.1, 5.0, 3
 #: How long (s) a recorder that has ended goes on trying when nothing can be written.
 GIVE_UP = 10.0
+#: How long (s) a recorder waits for those before it whose clients end.
+HANDOVER = 2.0
 #: The most entries that are taken out before the time is looked at.
 AT_ONCE = 1000
 
@@ -112,7 +114,16 @@ class RecorderThread:
     # For any thread.
 
     def begin(self) -> None:
-        """Begin to record. Call :meth:`cancel` if this raises, even if it is an interrupt."""
+        """Begin to record. Call :meth:`cancel` if this raises, even if it is an interrupt.
+
+        A client that was just let go, such as that of the cell's last run, may still be recorded
+        into the folder. Its recording ends first, so that the two do not overlap in time.
+        """
+        if not self.core.locks.is_held:  # else this call has interrupted wsclient itself
+            deadline = Deadline(HANDOVER)
+            for other in running.all():
+                if other.core.is_ending_soon and other.files.folder == self.files.folder:
+                    join(other.thread, deadline)
         # The thread makes the file and attaches itself: no interrupt can leave that half done.
         launch(self.thread)
         self.begun.wait()

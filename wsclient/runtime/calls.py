@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from wsclient.checks import check_timeout
-from wsclient.errors import SubscriptionError, SubscriptionRejected
+from wsclient.errors import SubscriptionError, SubscriptionRejected, SubscriptionTimeout
 from wsclient.events import Event
 from wsclient.messages import Gap, Message, Subscription
 from wsclient.runtime.checks import check_channels, check_venue_options, forbid_worker_threads
@@ -21,6 +21,9 @@ from wsclient.threads.waiting import Waiter
 
 __all__ = ["Calls", "Posted"]
 
+#: The dialect of a client without the option ``dialect``, and what to say if it is not answered.
+DEFAULT = "generic"
+_NO_DIALECT = f"the client speaks the dialect {DEFAULT!r}: most venues need dialect="
 ENDED = frozenset({State.CLOSING, State.CLOSED, State.FAILED})
 
 
@@ -233,7 +236,12 @@ class Calls:
         check_venue_options(options)
         waiter = Waiter()
         self.subscribe(channels, queue, options, waiter, self._core.until(timeout))
-        waiter.wait()
+        try:
+            waiter.wait()
+        except SubscriptionTimeout as error:
+            if self._core.dialect.name == DEFAULT and error.failed.keys() >= set(channels):
+                error.args = (f"{error}; {_NO_DIALECT}",)
+            raise
 
     def _subscribe(
         self,

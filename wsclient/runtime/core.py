@@ -72,6 +72,8 @@ class Core(Common):
         #: When the present close() gives up waiting for the threads.
         self._closes_by = NEVER
         self.calls = Calls(self, self.watchdog)
+        #: True from the moment on at which the client was to end soon.
+        self.is_ending_soon = False
         watch(self)
 
     # The end.
@@ -79,6 +81,7 @@ class Core(Common):
     def close_soon(self, timeout: float | None = None) -> None:
         """Close without waiting and without a lock: safe in a finalizer or a signal handler."""
         limit = self.options.close_timeout if timeout is None else timeout
+        self.is_ending_soon = True
         self.posts.put(partial(self._close, limit))
 
     def close(self, timeout: float, *, drain: bool = False) -> None:

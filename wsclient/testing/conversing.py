@@ -52,6 +52,8 @@ class _Performance:
     #: Whether the next message waits for its time.
     is_waiting: bool = False
     has_waited: bool = False
+    #: Whether all was said, and the connection stays open.
+    is_done: bool = False
 
 
 class TalkProtocol(ScriptedProtocol):
@@ -244,7 +246,13 @@ class TalkProtocol(ScriptedProtocol):
             performance.has_waited = False
         end = performance.recorded.end
         is_over = performance.position == len(said) and not performance.is_waiting
-        if is_over and end is not None and not performance.is_repeated and peer.live:
+        if not is_over or not peer.live:
+            return
+        if end is None or performance.is_repeated:
+            if not performance.is_done:
+                performance.is_done = True
+                _note(peer, "the recording has nothing more for this connection")
+        else:
             code, reason = end
             if code is None:
                 peer.fin()

@@ -164,15 +164,17 @@ class PassThrough:
             return self._refused(number, request, error.response)
         except (OSError, InvalidHandshake, TimeoutError) as error:
             text = f"the venue cannot be reached: {error}"
-            return self._refused(number, request, _response(BAD_GATEWAY, text.encode()))
+            answer = _response(BAD_GATEWAY, text.encode())
+            return self._refused(number, request, answer, f": {text}")
         with self._lock:
             self._venues[client] = number, venue
         self._note(Passage(time.time_ns(), number, "opened", text=request.path))
         return None
 
-    def _refused(self, number: int, request: Request, answer: Response) -> Response:
+    def _refused(self, number: int, request: Request, answer: Response, why: str = "") -> Response:
         body, status = bytes(answer.body or b""), answer.status_code
-        self._note(Passage(time.time_ns(), number, "refused", body, text=request.path, code=status))
+        passage = Passage(time.time_ns(), number, "refused", body, text=request.path, code=status)
+        self._note(passage, why)
         kept = [(k, v) for k, v in answer.headers.raw_items() if k.lower() not in _FORM]
         return _response(status, body, kept, answer.reason_phrase)
 
@@ -238,14 +240,14 @@ class PassThrough:
         self._note(Passage(time.time_ns(), number, "ended", text=why, code=code))
         _close(client, venue)
 
-    def _note(self, passage: Passage) -> None:
+    def _note(self, passage: Passage, why: str = "") -> None:
         with self._lock:
             self.passages.append(passage)
             what = passage.what if passage.what in ("sent", "received") else "event"
             shown = passage.payload
             if what == "event":
                 code = "" if passage.code is None else f" {passage.code}"
-                shown = f"{passage.what}{code} {passage.text}".rstrip()
+                shown = f"{passage.what}{code} {passage.text}".rstrip() + why
             self.trace.append(Traced(passage.time, passage.connection, what, shown))
 
 

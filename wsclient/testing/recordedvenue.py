@@ -60,8 +60,10 @@ class RecordedVenue:
     To replay, the venue says what it said after the same requests. Ids and times in requests may
     differ, and secrets, and the order. A request that the recording does not have ends the
     connection, and stands in `unknown`; the next handshakes are refused. `faults` are added: each
-    is a `ReplayFault` or its text. Messages come at once, or with `speed` 1.0 at the recorded
-    times. Any recording of `client.record()` can be replayed, too.
+    is a `ReplayFault` or its text. None are added while it records; so with `faults`, it replays a
+    recording that another test has made, whatever the `mode` is. Messages come at once,
+    or with `speed` 1.0 at the recorded times. Any recording of `client.record()` can be replayed,
+    too.
 
     `dialect` is noted in the recording, for the other tools that read it, and so is the `name` of
     the test. No two names can record into one folder in the same `run`.
@@ -106,6 +108,8 @@ class RecordedVenue:
         self._venue: FakeVenue | None = None
         has_one = _has_recording(self.folder)
         self.is_recording = mode == "rewrite" or (mode == "once" and not has_one)
+        if self.is_recording and self.faults and has_one and self._is_of_another():
+            self.is_recording = False
         if not self.is_recording and not has_one:
             raise ConfigurationError(f"there is no recording in {self.folder}")
         if self.is_recording and real_url is None:
@@ -130,6 +134,10 @@ class RecordedVenue:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _is_of_another(self) -> bool:
+        """Return whether another test has written the recording."""
+        return talk_of(self.folder).name not in ("", self._scrubber.text(self._name))
 
     def _record(self) -> None:
         # Imported lazily: they need packages of the extra, and much time.
