@@ -79,7 +79,8 @@ class GenericProtocol(PrivateProtocol):
     def _outcome(self, account: Account, request: Mapping[str, Any]) -> dict[str, Any]:
         if request.get("type") == "order.batch":
             rows = request.get("requests")
-            rows = [r for r in rows if isinstance(r, dict)] if isinstance(rows, list) else []
+            rows = rows if isinstance(rows, list) else []
+            rows = [row if isinstance(row, dict) else {} for row in rows]
             return {"status": "success", "responses": [self._outcome(account, r) for r in rows]}
         try:
             return {"status": "success", **self._execute(account, request)}
@@ -90,7 +91,8 @@ class GenericProtocol(PrivateProtocol):
         now, symbol = milliseconds(), text_of(request.get("symbol"))
         which = text_of(request.get("order_id") or request.get("client_order_id"))
         size, price = request.get("size"), request.get("price")
-        match request["type"]:
+        kind = request.get("type")
+        match kind:
             case "order.place":
                 side, client_id = request.get("side"), request.get("client_order_id")
                 pair = self.pair(symbol)
@@ -105,7 +107,7 @@ class GenericProtocol(PrivateProtocol):
             case "order.list":
                 return {"orders": [_order(order) for order in account.open_orders(symbol or None)]}
             case _:
-                raise OrderRefusal("invalid", f"there is no request {request['type']!r}")
+                raise OrderRefusal("invalid", f"there is no request {kind!r}")
         return {"order": _order(order)}
 
     def pair(self, symbol: str) -> tuple[str, str] | None:

@@ -362,8 +362,9 @@ class KrakenProtocol(PrivateProtocol):
         rows = params.get("orders")
         done = []
         for row in rows if isinstance(rows, list) else ():
+            order = row if isinstance(row, dict) else {}
             try:
-                done.append(self._add(account, {"symbol": params.get("symbol"), **row}))
+                done.append(self._add(account, {"symbol": params.get("symbol"), **order}))
             except OrderRefusal as error:
                 done.append({"error": _text_of(error)})
         return done
