@@ -371,8 +371,9 @@ def test_an_order_whose_answer_does_not_come_has_an_unknown_outcome(
 ) -> None:
     client.subscribe("userData")
     venue.cut_before_answer()
-    with pytest.raises(OutcomeUnknown):
+    with pytest.raises(OutcomeUnknown) as caught:
         order(client, newClientOrderId="mine")
+    assert caught.value.client_order_ids == ("mine",)
     until(lambda: len(venue.peers) == 2 and venue.subscribers("userData"))
     assert order(client, "order.status", origClientOrderId="mine")["status"] == "NEW"
     order(client)

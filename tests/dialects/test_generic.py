@@ -45,6 +45,7 @@ def test_a_request_gets_an_id_that_its_response_repeats() -> None:
     assert Generic().read(refused) == Reply(7, refused, "closed")
     partly = {"type": "response", "id": 7, "responses": [{"status": "success"}, refused]}
     assert Generic().read(partly) == Reply(7, partly, failed={1: "closed"})
+    assert Generic().read({**refused, "id": None}) == Unhandled("response")
     other = Generic(response_types=["done"])
     assert other.read({"type": "done", "id": 8}) == Reply(8, {"type": "done", "id": 8})
 

@@ -566,3 +566,11 @@ def test_a_request_about_orders_gets_the_token_of_its_connection() -> None:
     assert Kraken().authorize(own, given) == own
     ping = {"method": "ping"}
     assert Kraken().authorize(ping, given) == ping
+
+
+def test_a_refusal_without_an_id_refuses_no_request() -> None:
+    """It is that of a message that the caller has sent without one."""
+    frame = {"method": "add_order", "success": False, "error": "EOrder:Unknown order"}
+    assert peek(frame) == Notice("EOrder:Unknown order")
+    numbered = {**frame, "req_id": 5}
+    assert peek(numbered) == Reply(5, numbered, "EOrder:Unknown order")

@@ -146,6 +146,13 @@ def trade():
         raise ValueError('no') from error
 trade()
 """
+GENERATES = """
+def ticks():
+    mine = wsclient.connect(url, dialect='kraken')
+    yield 1
+    raise ValueError('no')
+list(ticks())
+"""
 CELLS = {
     "a bare client": f"{CONNECT}\nclient",
     "a bare book": f"{CONNECT}\nbook = client.order_book('A/B')\nbook",
@@ -155,6 +162,7 @@ CELLS = {
     "a function that raises": RAISES,
     "an object that is never made": HOLDS,
     "an error with a cause": CHAINS,
+    "a generator that raises": GENERATES,
     "a block that raises": "with wsclient.connect(url, dialect='kraken') as c:\n    1 / 0",
     "show": f"{CONNECT}\nclient.show()",
 }
@@ -196,6 +204,29 @@ def test_what_the_program_holds_by_a_name_is_not_touched(kernel: Kernel, venue: 
     assert len(venue.live) == 4
     kernel.run("del kept, client")
     live(venue, 1)  # that of the last run, which Out has
+
+
+SUSPENDED = """
+def ticks():
+    mine = wsclient.connect(url, dialect='kraken')
+    try:
+        raise ValueError('no')
+    except ValueError as error:
+        yield error
+    yield mine.is_connected
+found = ticks()
+kept.append(found)
+raise RuntimeError('no') from next(found)
+"""
+
+
+def test_a_generator_that_the_program_holds_goes_on(kernel: Kernel, venue: FakeVenue) -> None:
+    """Though it is in the last traceback."""
+    kernel.run("kept = []")
+    for _ in range(3):
+        kernel.run(SUSPENDED)
+    assert kernel.value("[next(found, None) for found in kept]") == [True] * 3
+    assert len(venue.live) == 3
 
 
 def test_what_other_cells_have_returned_stays(kernel: Kernel, venue: FakeVenue) -> None:

@@ -177,7 +177,8 @@ client = wsclient.connect(sys.argv[1], dialect="kraken", name="desk")
 client.subscribe("ticker:A/B")
 book = client.order_book("A/B")
 {}
-print("AFTER", [t.name for t in threading.enumerate() if "show" in t.name])
+threads = [thread.name for thread in threading.enumerate() if "show" in thread.name]
+print("AFTER", threads, "IPython" in sys.modules)
 client.close()
 """
 
@@ -227,7 +228,7 @@ class TestATerminal:
             PROGRAM.format("client.show()"), kraken.url, lambda text: "ticker:A/B" in text, b"\x03"
         )
         assert "Traceback" not in written
-        assert written.rstrip().endswith("AFTER []")
+        assert written.rstrip().endswith("AFTER [] False")
         assert written.rindex("\x1b[?25h") > written.rindex("\x1b[?25l")  # the cursor is back
 
     def test_shows_the_table_until_the_client_is_closed(self, kraken: FakeVenue) -> None:
@@ -235,7 +236,7 @@ class TestATerminal:
         written = run_in_a_terminal(program, kraken.url, lambda _: False, b"")
         assert "synced" in written
         assert "ended" in written
-        assert written.rstrip().endswith("AFTER []")
+        assert written.rstrip().endswith("AFTER [] False")
 
     def test_needs_rich(
         self, client: wsclient.WebSocketClient, monkeypatch: pytest.MonkeyPatch

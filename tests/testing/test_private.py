@@ -48,14 +48,14 @@ class Trader(NamedTuple):
     """
 
     channel: str
-    place: Callable[[str, FakeVenue], Any]
+    place: Callable[[str], Any]
     reported: Callable[[Any], tuple[Any, str] | None]
     states: tuple[str, str, str, str]
     route: str | None = None
     dialect: Callable[[FakeVenue], str | Dialect] | None = None
     has_snapshot: bool = False
     duplicate: str | None = None
-    batch: Callable[[str, FakeVenue], Any] | None = None
+    batch: Callable[[str], Any] | None = None
     failures: Callable[[Any], list[bool]] | None = None
 
 
@@ -76,7 +76,7 @@ def kraken_order(client_id: str, **more: Any) -> dict[str, Any]:
 
 def generic_order(client_id: str, **more: Any) -> dict[str, Any]:
     order = {"type": "order.place", "symbol": "BTC-USD", "side": "buy", "size": 2, "price": 100}
-    return {**order, "client_order_id": client_id, **more}
+    return {**order, "client_id": client_id, **more}
 
 
 def deribit_reported(data: Any) -> tuple[Any, str]:
@@ -100,12 +100,12 @@ def generic_reported(data: Any) -> tuple[Any, str]:
 TRADERS = {
     "okx": Trader(
         "orders",
-        lambda id, _: {"op": "order", "args": [okx_order(id)]},
+        lambda id: {"op": "order", "args": [okx_order(id)]},
         lambda data: (data["data"][0]["ordId"], data["data"][0]["state"]),
         ("live", "partially_filled", "filled", "canceled"),
         route="private",
         duplicate="51016",
-        batch=lambda id, _: {
+        batch=lambda id: {
             "op": "batch-orders",
             "args": [okx_order(id), okx_order("other"), okx_order("third", sz="0")],
         },
@@ -113,7 +113,7 @@ TRADERS = {
     ),
     "bybit": Trader(
         "order",
-        lambda id, _: {
+        lambda id: {
             "op": "order.create",
             "header": stamp(),
             "args": [bybit_order(id, category="linear")],
@@ -122,7 +122,7 @@ TRADERS = {
         ("New", "PartiallyFilled", "Filled", "Cancelled"),
         route="private",
         duplicate="110072",
-        batch=lambda id, _: {
+        batch=lambda id: {
             "op": "order.create-batch",
             "header": stamp(),
             "args": [
@@ -136,7 +136,7 @@ TRADERS = {
     ),
     "deribit": Trader(
         "user.orders.BTC-PERPETUAL.raw",
-        lambda id, _: {
+        lambda id: {
             "method": "private/buy",
             "params": {"instrument_name": "BTC-PERPETUAL", "amount": 2, "price": 100, "label": id},
         },
@@ -145,9 +145,9 @@ TRADERS = {
     ),
     "kraken": Trader(
         "executions",
-        lambda id, venue: {
+        lambda id: {
             "method": "add_order",
-            "params": {**kraken_order(id), "symbol": "BTC/USD", "token": token_of(venue)},
+            "params": {**kraken_order(id), "symbol": "BTC/USD"},  # the client adds the token
         },
         lambda data: (
             (data["data"][0]["order_id"], data["data"][0]["order_status"]) if data["data"] else None
@@ -157,11 +157,10 @@ TRADERS = {
         dialect=lambda venue: wsclient.Kraken(rest=rest_of(venue)),
         has_snapshot=True,
         duplicate="EOrder",
-        batch=lambda id, venue: {
+        batch=lambda id: {
             "method": "batch_add",
             "params": {
                 "symbol": "BTC/USD",
-                "token": token_of(venue),
                 "orders": [kraken_order(id), kraken_order("other"), kraken_order("3", order_qty=0)],
             },
         },
@@ -169,7 +168,7 @@ TRADERS = {
     ),
     "bitfinex": Trader(
         "account",
-        lambda id, _: [
+        lambda id: [
             0,
             "on",
             None,
@@ -182,11 +181,11 @@ TRADERS = {
     ),
     "generic": Trader(
         "orders",
-        lambda id, _: generic_order(id),
+        lambda id: generic_order(id),
         generic_reported,
         ("open", "part", "filled", "canceled"),
         duplicate="there is an order",
-        batch=lambda id, _: {
+        batch=lambda id: {
             "type": "order.batch",
             "requests": [generic_order(id), generic_order("other"), generic_order("3", size=0)],
         },
@@ -231,7 +230,7 @@ def test_an_order_is_placed_filled_and_canceled(name: str) -> None:
     new, part, filled, canceled = TRADERS[name].states
     with FakeVenue(name) as venue, trading(name, venue) as client:
         told = reports(name, client)
-        client.request(TRADERS[name].place("a", venue))
+        client.request(TRADERS[name].place("a"))
         first = newest(venue)
         assert (first.side, first.size, first.price) == ("buy", 2, 100)
         assert next(told) == (first.id, new)
@@ -239,7 +238,7 @@ def test_an_order_is_placed_filled_and_canceled(name: str) -> None:
         assert next(told) == (first.id, part)
         venue.fill(first)
         assert next(told) == (first.id, filled)
-        client.request(TRADERS[name].place("b", venue))
+        client.request(TRADERS[name].place("b"))
         second = newest(venue)
         assert next(told) == (second.id, new)
         venue.cancel(second)
@@ -250,50 +249,47 @@ def test_an_order_is_placed_filled_and_canceled(name: str) -> None:
 #: Requests that change an order to a price of 90, that cancel it, and that cancel all orders.
 CHANGES: dict[str, tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any] | None]] = {
     "okx": (
-        lambda order, _: {"op": "amend-order", "args": [{"ordId": order.id, "newPx": "90"}]},
-        lambda order, _: {"op": "cancel-order", "args": [{"clOrdId": order.client_id}]},
-        lambda orders, _: {"op": "batch-cancel-orders", "args": [{"ordId": o.id} for o in orders]},
+        lambda order: {"op": "amend-order", "args": [{"ordId": order.id, "newPx": "90"}]},
+        lambda order: {"op": "cancel-order", "args": [{"clOrdId": order.client_id}]},
+        lambda orders: {"op": "batch-cancel-orders", "args": [{"ordId": o.id} for o in orders]},
     ),
     "bybit": (
-        lambda order, _: {
+        lambda order: {
             "op": "order.amend",
             "header": stamp(),
             "args": [{"category": "linear", "orderId": order.id, "price": "90"}],
         },
-        lambda order, _: {
+        lambda order: {
             "op": "order.cancel",
             "header": stamp(),
             "args": [{"category": "linear", "orderLinkId": order.client_id}],
         },
-        lambda orders, _: {
+        lambda orders: {
             "op": "order.cancel-batch",
             "header": stamp(),
             "args": [{"category": "linear", "request": [{"orderId": o.id} for o in orders]}],
         },
     ),
     "deribit": (
-        lambda order, _: {
+        lambda order: {
             "method": "private/edit",
             "params": {"order_id": order.id, "amount": 2, "price": 90},
         },
-        lambda order, _: {"method": "private/cancel", "params": {"order_id": order.id}},
-        lambda orders, _: {"method": "private/cancel_all", "params": {}},
+        lambda order: {"method": "private/cancel", "params": {"order_id": order.id}},
+        lambda orders: {"method": "private/cancel_all", "params": {}},
     ),
     "kraken": (
-        lambda order, token: {
+        lambda order: {
             "method": "amend_order",
-            "params": {"order_id": order.id, "limit_price": 90, "token": token},
+            "params": {"order_id": order.id, "limit_price": 90},
         },
-        lambda order, token: {
-            "method": "cancel_order",
-            "params": {"cl_ord_id": [order.client_id], "token": token},
-        },
-        lambda orders, token: {"method": "cancel_all", "params": {"token": token}},
+        lambda order: {"method": "cancel_order", "params": {"cl_ord_id": [order.client_id]}},
+        lambda orders: {"method": "cancel_all"},
     ),
     "generic": (
-        lambda order, _: {"type": "order.amend", "order_id": order.id, "price": 90},
-        lambda order, _: {"type": "order.cancel", "client_order_id": order.client_id},
-        lambda orders, _: {"type": "order.cancel_all"},
+        lambda order: {"type": "order.amend", "order_id": order.id, "price": 90},
+        lambda order: {"type": "order.cancel", "client_id": order.client_id},
+        lambda orders: {"type": "order.cancel_all"},
     ),
 }
 
@@ -303,18 +299,17 @@ def test_an_order_is_amended_and_canceled_by_requests(name: str) -> None:
     amend, cancel, cancel_all = CHANGES[name]
     with FakeVenue(name) as venue, trading(name, venue) as client:
         told = reports(name, client)
-        token = token_of(venue) if name == "kraken" else ""
         for client_id in "abc":
-            client.request(TRADERS[name].place(client_id, venue))
+            client.request(TRADERS[name].place(client_id))
         first, *others = venue.account.orders.values()
-        client.request(amend(first, token))
+        client.request(amend(first))
         assert venue.account.orders[first.id].price == 90
-        client.request(cancel(first, token))
+        client.request(cancel(first))
         states = [next(told) for _ in range(5)]
         assert states[-1] == (first.id, TRADERS[name].states[3])
         with pytest.raises(wsclient.RequestRejected):
-            client.request(cancel(first, token))
-        client.request(cancel_all(others, token))
+            client.request(cancel(first))
+        client.request(cancel_all(others))
         assert venue.account.open_orders() == []
         assert [next(told)[0] for _ in others] == [order.id for order in others]
 
@@ -433,7 +428,7 @@ def test_an_order_that_is_cut_off_from_its_answer_is_placed_once(name: str, by: 
     with FakeVenue(name) as venue, trading(name, venue) as client:
         venue.cut_before_answer(by=by)
         with pytest.raises(wsclient.OutcomeUnknown) as caught:
-            client.request(TRADERS[name].place("a", venue))
+            client.request(TRADERS[name].place("a"))
         (order,) = venue.account.orders.values()
         assert str(caught.value.client_order_id) == order.client_id
         until_back(name, venue)
@@ -470,7 +465,7 @@ def test_an_order_without_an_answer_is_found_by_its_label() -> None:
     with FakeVenue("deribit") as venue, trading("deribit", venue) as client:
         venue.cut_before_answer()
         with pytest.raises(wsclient.OutcomeUnknown):
-            client.request(TRADERS["deribit"].place("a", venue))
+            client.request(TRADERS["deribit"].place("a"))
         until_back("deribit", venue)
         asked = {"method": "private/get_order_state_by_label", "params": {"label": "a"}}
         (found,) = client.request(asked)["result"]
@@ -483,9 +478,9 @@ def test_a_request_that_is_never_answered_is_acted_upon(name: str) -> None:
         told = reports(name, client)
         venue.never_answer()
         with pytest.raises(TimeoutError):
-            client.request(TRADERS[name].place("a", venue), timeout=0.05)
+            client.request(TRADERS[name].place("a"), timeout=0.05)
         assert next(told) == (newest(venue).id, TRADERS[name].states[0])
-        client.request(TRADERS[name].place("b", venue))
+        client.request(TRADERS[name].place("b"))
         assert len(venue.account.orders) == 2
         assert client.stats().reconnects == 0
 
@@ -493,9 +488,9 @@ def test_a_request_that_is_never_answered_is_acted_upon(name: str) -> None:
 @pytest.mark.parametrize("name", [n for n, trader in TRADERS.items() if trader.duplicate])
 def test_a_client_order_id_that_is_there_is_refused(name: str) -> None:
     with FakeVenue(name) as venue, trading(name, venue) as client:
-        client.request(TRADERS[name].place("a", venue))
+        client.request(TRADERS[name].place("a"))
         with pytest.raises(wsclient.RequestRejected, match=TRADERS[name].duplicate):
-            client.request(TRADERS[name].place("a", venue))
+            client.request(TRADERS[name].place("a"))
         assert len(venue.account.orders) == 1
 
 
@@ -505,9 +500,9 @@ def test_a_batch_succeeds_and_fails_per_order(name: str) -> None:
     assert trader.batch is not None
     assert trader.failures is not None
     with FakeVenue(name) as venue, trading(name, venue) as client:
-        client.request(trader.place("a", venue))
+        client.request(trader.place("a"))
         with pytest.raises(wsclient.RequestRejected) as caught:
-            client.request(trader.batch("a", venue))
+            client.request(trader.batch("a"))
         assert sorted(caught.value.failed) == [0, 2]
         assert trader.failures(caught.value.reply) == [True, False, True]
         assert [o.client_id for o in venue.account.orders.values()] == ["a", "other"]
@@ -696,17 +691,17 @@ def test_a_private_channel_is_refused_without_a_login(name: str, dial_at: Any) -
 ORDERS: dict[str, tuple[str, Any, Any]] = {
     "okx": (
         "/ws/v5/private",
-        TRADERS["okx"].place("a", None) | {"id": "1"},  # type: ignore[arg-type]
+        TRADERS["okx"].place("a") | {"id": "1"},
         {"id": "1", "event": "error", "code": "60011"},
     ),
     "bybit": (
         "/v5/trade",
-        TRADERS["bybit"].place("a", None) | {"reqId": "1"},  # type: ignore[arg-type]
+        TRADERS["bybit"].place("a") | {"reqId": "1"},
         {"reqId": "1", "op": "order.create", "data": {}},
     ),
     "deribit": (
         "/ws/api/v2",
-        TRADERS["deribit"].place("a", None) | {"id": 1},  # type: ignore[arg-type]
+        TRADERS["deribit"].place("a") | {"id": 1},
         {"id": 1, "error": {"code": 13009, "message": "unauthorized"}},
     ),
     "kraken": (
@@ -716,7 +711,7 @@ ORDERS: dict[str, tuple[str, Any, Any]] = {
     ),
     "bitfinex": (
         "/",
-        TRADERS["bitfinex"].place("a", None),  # type: ignore[arg-type]
+        TRADERS["bitfinex"].place("a"),
         {"event": "error"},
     ),
 }
@@ -733,6 +728,46 @@ def test_an_order_is_refused_without_a_login(name: str, dial_at: Any) -> None:
         answer = json.loads(client.recv(timeout=5))
         assert {key: answer.get(key) for key in refused} == refused
         assert venue.account.orders == {}
+
+
+#: What is put in the place of each field of an order.
+STRANGE: tuple[Any, ...] = (None, [], {}, [[]], True, "", "NaN", "1e999999", "9" * 5000, -1)
+
+
+@pytest.mark.parametrize("name", TRADERS)
+def test_strange_requests_break_nothing(name: str) -> None:
+    with FakeVenue(name) as venue, trading(name, venue) as client:
+        made = TRADERS[name].place("a")
+        if name == "kraken":
+            made = {**made, "req_id": 5000}
+            made["params"] = {**made["params"], "token": token_of(venue)}
+        parts = {"bybit": ("args", 0), "okx": ("args", 0), "deribit": ("params",)}
+        parts |= {"kraken": ("params",), "bitfinex": (3,)}
+        for strange in STRANGE:
+            for field in _part(made, parts.get(name, ())):
+                if field in ("type", "token") and name in ("generic", "kraken"):
+                    continue
+                request = json.loads(json.dumps(made))
+                _part(request, parts.get(name, ()))[field] = strange
+                client.send(request)
+            if parts.get(name):
+                request = json.loads(json.dumps(made))
+                _put(request, parts[name], strange)
+                client.send(request)
+        count = len(venue.account.orders)
+        client.request(TRADERS[name].place("last"))
+        assert len(venue.account.orders) > count
+        assert [peer.ended_by for peer in venue.live] == [None] * len(venue.live)
+
+
+def _part(request: Any, path: tuple[Any, ...]) -> Any:
+    for step in path:
+        request = request[step]
+    return request
+
+
+def _put(request: Any, path: tuple[Any, ...], value: Any) -> None:
+    _part(request, path[:-1])[path[-1]] = value
 
 
 def test_a_venue_without_accounts_has_no_private_channels(dial_at: Any) -> None:

@@ -175,7 +175,7 @@ class Generic(Dialect):
             return Heartbeat()
         if kind in self._ending_types:
             return _ending(message)
-        if kind in self._response_types:
+        if kind in self._response_types and message.get("id") is not None:
             return Reply(message["id"], message, _refusal(message), _failed(message))
         return Unhandled(kind or "", channel or "")
 

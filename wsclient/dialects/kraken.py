@@ -378,6 +378,8 @@ class Kraken(Dialect):
         refused = answer.get("success") is False
         reason = str(answer.get("error") or "refused without a reason")
         if answer["method"] not in ("subscribe", "unsubscribe"):
+            if request_id is None and refused:
+                return Notice(reason)  # of a message that was sent without an id
             failed = _failed(answer.get("result")) or None
             return Reply(request_id, answer, reason if refused else None, failed)
         result = answer.get("result") or {}

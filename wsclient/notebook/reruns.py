@@ -10,10 +10,11 @@ closes it. Whatever the program holds under a name of its own is not touched.
 from __future__ import annotations
 
 import gc
+import inspect
 import sys
 from collections.abc import Collection, Iterator
 from contextlib import suppress
-from types import CodeType, FunctionType, ModuleType, TracebackType
+from types import CodeType, FrameType, FunctionType, ModuleType, TracebackType
 from typing import Any
 
 from wsclient.notebook.shell import CellKey, cell_of, running_cell, shell_of
@@ -23,10 +24,12 @@ __all__ = ["client_made"]
 
 #: How many references, one after the other, may lie between what IPython holds and a client.
 FAR = 5
-#: How many objects are looked at for one of IPython's references.
-MANY = 5000
+#: How many objects are looked into for one of IPython's references, and how many elements a list,
+#: tuple, set or dict may have that is looked into.
+MANY, LARGE = 1000, 10_000
 #: They refer to the program's variables, so everything could be reached through them.
 _PUBLIC = (type, ModuleType, FunctionType, CodeType)
+_SUSPENDABLE = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 
 
 #: The clients that are alive, by the cell that has made them.
@@ -76,11 +79,21 @@ def _forget(shell: Any, clients: Collection[int]) -> None:
         result.result = None
     value = None
     for trace in _tracebacks(result):
-        if _reaches(trace.tb_frame, clients, shell):
+        frame = trace.tb_frame
+        if _reaches(frame, clients, shell) and not _is_suspended(frame):
             with suppress(RuntimeError):  # it still runs
-                trace.tb_frame.clear()
+                frame.clear()
                 # Before Python 3.13 a debugger may have made a copy, which this updates.
-                dict(trace.tb_frame.f_locals)
+                dict(frame.f_locals)
+
+
+def _is_suspended(frame: FrameType) -> bool:
+    """Return whether the frame is that of a generator that goes on: clearing would end it."""
+    if not frame.f_code.co_flags & _SUSPENDABLE:
+        return False
+    names = ("gi_frame", "cr_frame", "ag_frame")
+    owners = gc.get_referrers(frame)
+    return any(getattr(owner, name, None) is frame for owner in owners for name in names)
 
 
 def _tracebacks(result: Any) -> Iterator[TracebackType]:
@@ -111,7 +124,8 @@ def _reaches(value: Any, clients: Collection[int], shell: Any) -> bool:
         for each in level:
             if id(each) in clients:
                 return True
-            if id(each) not in seen and not isinstance(each, _PUBLIC) and len(seen) < MANY:
+            is_large = isinstance(each, (list, tuple, set, dict)) and len(each) > LARGE
+            if not (id(each) in seen or is_large or isinstance(each, _PUBLIC)) and len(seen) < MANY:
                 seen.add(id(each))
                 found.append(each)
         level = gc.get_referents(*found)

@@ -14,6 +14,8 @@ ClientIds = Literal["never", "closed", "always"]
 OrderSide = Literal["buy", "sell"]
 
 _NOTHING = Decimal(0)
+#: Sizes and prices have fewer digits before and behind the point.
+_MOST_DIGITS = 30
 _CURRENCIES = {"BTC": 100, "ETH": 1_000, "SOL": 10_000}
 _MONEY = dict.fromkeys(("USD", "USDC", "USDT"), 100_000_000)
 
@@ -275,7 +277,9 @@ def _needs(order: VenueOrder, price: Decimal) -> tuple[str | None, Decimal]:
 
 
 def _check(size: Decimal, price: Decimal | None) -> None:
-    if not (size.is_finite() and size > 0):
+    if not (size.is_finite() and size > 0 and abs(size.adjusted()) < _MOST_DIGITS):
         raise OrderRefusal("invalid", f"the size must be above 0, not {size}")
-    if price is not None and not (price.is_finite() and price > 0):
+    if price is None:
+        return
+    if not (price.is_finite() and price > 0 and abs(price.adjusted()) < _MOST_DIGITS):
         raise OrderRefusal("invalid", f"the price must be above 0, not {price}")

@@ -86,12 +86,11 @@ class _WebSocket(ABC):
         """Log what has happened."""
 
     @abstractmethod
-    def _asked(self, request: Request) -> bytes | None:
-        """Record a request, and return the page that it gets, or None if it is a handshake."""
+    def _asked(self, request: Request | RestCall) -> bytes | None:
+        """Record a request, and return the page that it gets.
 
-    @abstractmethod
-    def _called(self, call: RestCall) -> bytes | None:
-        """Record a request by REST that is no GET, and return its answer; None for a status 404."""
+        None if it is a handshake, or for a status 404 if it is no GET.
+        """
 
     @abstractmethod
     def _admit(self, request: Request) -> HandshakeFailure | int | None:
@@ -203,7 +202,7 @@ class _WebSocket(ABC):
                 return
             self._rest = None
             if isinstance(found, RestCall):
-                self._reply(answered(found, self._called(found)))
+                self._reply(answered(found, self._asked(found)))
                 self._lock.notify_all()
                 return
             data = found

@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
-import requests
 from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 from websockets.http11 import Request, Response
@@ -23,9 +22,12 @@ from websockets.sync.client import ClientConnection, connect
 from websockets.sync.server import ServerConnection, serve
 from websockets.typing import Subprotocol
 
+from wsclient.dialect.values import RestRequest
+from wsclient.errors import HandshakeRejected, WSClientError
 from wsclient.testing.conversations import Passage, short
 from wsclient.testing.journal import Traced
 from wsclient.testing.sockets import join
+from wsclient.transport.rest import fetch
 
 __all__ = ["PassThrough"]
 
@@ -178,16 +180,15 @@ class PassThrough:
         if self._rest is None:
             return _response(404, b"give rest=, the address of the venue's REST")
         headers = {k: v for k, v in request.headers.raw_items() if _is_passed(k)}
+        asked = RestRequest(self._rest + request.path, headers=headers)
         try:
-            answer = requests.get(self._rest + request.path, headers=headers, timeout=OPEN_TIMEOUT)
-        except requests.RequestException as error:
+            body = fetch(asked, OPEN_TIMEOUT, decode=bytes)
+        except HandshakeRejected as error:
+            return _response(error.status, error.excerpt)
+        except WSClientError as error:
             return _response(BAD_GATEWAY, f"the venue cannot be reached: {error}".encode())
-        if answer.status_code == 200:
-            self._note(
-                Passage(time.time_ns(), number, "answered", answer.content, text=request.path)
-            )
-        kind = answer.headers.get("Content-Type", "application/json")
-        return _response(answer.status_code, answer.content, [("Content-Type", kind)])
+        self._note(Passage(time.time_ns(), number, "answered", body, text=request.path))
+        return _response(200, body, [("Content-Type", "application/json")])
 
     def _subprotocol(self, client: ServerConnection, _: object) -> Subprotocol | None:
         """Return what the venue has selected."""

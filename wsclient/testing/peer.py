@@ -257,30 +257,10 @@ class Peer(_Expecting):
 
     def refusal(self, *channels: str) -> ChannelRefusal | None:
         """Return why the venue refuses a request for these channels together, or None."""
-        reason = self._refusal(*channels)
+        reason = _refusal(self, channels)
         if reason is not None:
             self._note(f"refused {', '.join(channels)}: {reason}")
         return reason
-
-    def _refusal(self, *channels: str) -> ChannelRefusal | None:
-        if self._is_too_fast:
-            return ChannelRefusal("too many messages", "rate")
-        for channel in channels:
-            reason = self.venue.refusal(channel, self.route)
-            if reason is not None:
-                return ChannelRefusal(reason, "channel")
-            reason = self.venue.routes.refusal(self.route, channel)
-            if reason is not None:
-                return ChannelRefusal(reason, "route")
-            if self.account is None and self.venue.accounts and self._is_private(channel):
-                return ChannelRefusal(f"{channel} needs a login", "login")
-        most = self.venue.limits.channels
-        if most is not None and len(self._subscriptions.keys() | set(channels)) > most:
-            return ChannelRefusal(f"a connection has at most {most} channels", "limit")
-        return None
-
-    def _is_private(self, channel: str) -> bool:
-        return self.venue.traits.is_private(channel)
 
     def unsubscribe(self, channel: str) -> bool:
         """Unsubscribe the client, or return False if it is not subscribed."""
@@ -360,19 +340,16 @@ class Peer(_Expecting):
         if self.venue.log is not None:
             self.venue.log(self, text)
 
-    def _asked(self, request: Request) -> bytes | None:
-        if self.venue.has_journal:
-            self.venue.requests.append(request)
-        if self._fault is not None or "Upgrade" in request.headers:
-            return None
-        return self.venue.protocol.http(request.path)
-
-    def _called(self, call: RestCall) -> bytes | None:
-        if self.venue.has_journal:
-            self.venue.calls.append(call)
-        if self._fault is not None:
-            return None
-        return self.venue.traits.rest(call, self.venue.accounts)
+    def _asked(self, request: Request | RestCall) -> bytes | None:
+        venue, is_answered = self.venue, self._fault is None
+        if isinstance(request, RestCall):
+            if venue.has_journal:
+                venue.calls.append(request)
+            return venue.traits.rest(request, venue.accounts) if is_answered else None
+        if venue.has_journal:
+            venue.requests.append(request)
+        is_answered = is_answered and "Upgrade" not in request.headers
+        return venue.protocol.http(request.path) if is_answered else None
 
     def _admit(self, request: Request) -> HandshakeFailure | int | None:
         self.route = self.venue.routes.of(request.path)
@@ -441,3 +418,22 @@ class Peer(_Expecting):
         for payload in payloads:
             if self.live:
                 self.send(payload)
+
+
+def _refusal(peer: Peer, channels: Sequence[str]) -> ChannelRefusal | None:
+    if peer._is_too_fast:
+        return ChannelRefusal("too many messages", "rate")
+    venue = peer.venue
+    for channel in channels:
+        reason = venue.refusal(channel, peer.route)
+        if reason is not None:
+            return ChannelRefusal(reason, "channel")
+        reason = venue.routes.refusal(peer.route, channel)
+        if reason is not None:
+            return ChannelRefusal(reason, "route")
+        if peer.account is None and venue.accounts and venue.traits.is_private(channel):
+            return ChannelRefusal(f"{channel} needs a login", "login")
+    most = venue.limits.channels
+    if most is not None and len(peer.subscriptions | set(channels)) > most:
+        return ChannelRefusal(f"a connection has at most {most} channels", "limit")
+    return None

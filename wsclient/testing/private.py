@@ -14,7 +14,18 @@ from wsclient.testing.market import opening
 from wsclient.testing.peer import Peer
 from wsclient.testing.protocols import MarketProtocol, Payload, milliseconds
 
-__all__ = ["PrivateProtocol", "account_of", "decimal_of", "decoded_secret", "same", "text_of"]
+__all__ = [
+    "PrivateProtocol",
+    "account_of",
+    "decimal_of",
+    "decoded_secret",
+    "same",
+    "text_of",
+    "whole_of",
+]
+
+#: Numbers with more digits are none.
+_DIGITS = 30
 
 #: The most digits before or behind the point of a number in a request.
 MAX_DIGITS = 30
@@ -37,9 +48,9 @@ class PrivateProtocol(MarketProtocol):
         super().__init__()
         self.clock = time.time
 
-    def is_timely(self, seconds: float | None) -> bool:
-        """Return whether a time (s since the epoch) is within the window of the venue's clock."""
-        return seconds is not None and abs(self.clock() - seconds) <= self.WINDOW
+    def is_timely(self, time: float | None, per_second: int = 1) -> bool:
+        """Return whether a time since the epoch is within the window of the venue's clock."""
+        return time is not None and abs(self.clock() - time / per_second) <= self.WINDOW
 
     def executed(self, peer: Peer, answers: Iterable[Payload]) -> Iterator[Payload]:
         """Yield the answers to a request about orders, unless a fault withholds them.
@@ -105,6 +116,12 @@ def decoded_secret(account: Account) -> bytes:
 def same(given: Any, right: str) -> bool:
     """Return whether a signature or a passphrase of a client is right."""
     return isinstance(given, str) and hmac.compare_digest(given.encode(), right.encode())
+
+
+def whole_of(value: Any) -> int | None:
+    """Return a whole number in a request, which may be a text; None if it is none."""
+    text = text_of(value)
+    return int(text) if text.isdecimal() and len(text) < _DIGITS else None
 
 
 def text_of(value: Any) -> str:

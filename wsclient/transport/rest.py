@@ -69,8 +69,9 @@ def fetch(
     *,
     proxy: str | None = None,
     hold: Callable[[socket.socket], None] = lambda _: None,
+    decode: Callable[[bytes], Any] = _decode,
 ) -> Any:
-    """Send ``request`` and return the decoded answer, with fractions as Decimals.
+    """Send ``request`` and return the decoded answer, by default with fractions as Decimals.
 
     ``timeout`` is in seconds; ``hold`` is as in :func:`open_socket`. Raises HandshakeRejected for
     any status except 2xx, ConnectTimeout, ConnectionLost for a broken connection or an answer that
@@ -104,7 +105,7 @@ def fetch(
                 allow_redirects=False,
                 stream=True,
             ) as response:
-                return _decode(_body(response, address.host))
+                return decode(_body(response, address.host))
     except Exception as error:  # noqa: BLE001 - replaced by our own error
         failure = _failure(error, deadline, address.host)
     finally:

@@ -15,7 +15,14 @@ from wsclient.testing.accounts import Account, OrderChange, OrderRefusal, VenueO
 from wsclient.testing.limits import ChannelRefusal
 from wsclient.testing.market import Depth, MarketEvent, MarketLevels, MarketQuote, MarketTrade
 from wsclient.testing.peer import Peer
-from wsclient.testing.private import PrivateProtocol, account_of, decimal_of, same, text_of
+from wsclient.testing.private import (
+    PrivateProtocol,
+    account_of,
+    decimal_of,
+    same,
+    text_of,
+    whole_of,
+)
 from wsclient.testing.protocols import (
     Payload,
     as_json,
@@ -171,13 +178,13 @@ class BitfinexProtocol(PrivateProtocol):
             request.get("authSig"), sign(account.secret, payload, "sha384").hex()
         ):
             code, text = _REFUSED, "apikey: digest invalid"
-        elif not nonce.isdecimal() or int(nonce) <= self._nonces.get(account.api_key, 0):
+        elif (number := whole_of(nonce) or 0) <= self._nonces.get(account.api_key, 0):
             code, text = _NONCE, "nonce: small"
         if code or account is None:
             answer = {"event": "auth", "status": "FAILED", "chanId": 0, "code": code, "msg": text}
             yield encode(answer)
             return
-        self._nonces[account.api_key] = int(nonce)
+        self._nonces[account.api_key] = number
         peer.login(account, _ACCOUNT)
         session = self._sessions[peer]
         session.log_in()
@@ -326,7 +333,7 @@ def _wallet(account: Account, currency: str) -> list[Any]:
 def _order(order: VenueOrder) -> list[Any]:
     """Return the 32 fields of an order (page `ws-auth-orders`)."""
     sign = 1 if order.side == "buy" else -1
-    cid = int(order.client_id) if order.client_id.isdecimal() else None
+    cid = whole_of(order.client_id)
     kind = order.more.get("type") or "EXCHANGE LIMIT"
     deal = f"{order.average}({sign * order.filled})"
     status = "ACTIVE" if not order.filled else f"PARTIALLY FILLED @ {deal}"

@@ -12,7 +12,7 @@ from wsclient.dialects.bybit import Bybit
 from wsclient.testing.accounts import Account, OrderChange, OrderRefusal
 from wsclient.testing.limits import ChannelRefusal
 from wsclient.testing.market import Depth, MarketEvent, MarketQuote, MarketTrade
-from wsclient.testing.private import PrivateProtocol, account_of, same, text_of
+from wsclient.testing.private import PrivateProtocol, account_of, same, text_of, whole_of
 from wsclient.testing.protocols import (
     Payload,
     as_object,
@@ -120,11 +120,7 @@ class BybitProtocol(PrivateProtocol):
             code, text = _REPEATED_LOGIN, "Repeat auth"
         elif account is None:
             code, text = _WRONG_SIGN, "Invalid api key"
-        elif (
-            not isinstance(expires, (int, str))
-            or not text_of(expires).isdecimal()
-            or int(expires) <= self.clock() * 1000
-        ):
+        elif (whole_of(expires) or 0) <= self.clock() * 1000:
             code, text = _INVALID, "Params Error"
         elif not same(signature, sign(account.secret, f"GET/realtime{expires}").hex()):
             code, text = _WRONG_SIGN, "Invalid sign"
@@ -135,10 +131,6 @@ class BybitProtocol(PrivateProtocol):
             return encode({**_named(request), **answer, "connId": str(peer.id)})
         answer = {"success": not code, "ret_msg": text, "op": "auth"}
         return encode({**answer, "conn_id": str(peer.id)})
-
-    def _is_to_come(self, expires: Any) -> bool:
-        text = text_of(expires)
-        return text.isdecimal() and int(text) > self.clock() * 1000
 
     def is_private(self, channel: str) -> bool:
         return self.routes["private"].carries(channel)
@@ -154,7 +146,7 @@ class BybitProtocol(PrivateProtocol):
         header = request.get("header")
         sent_at = header.get("X-BAPI-TIMESTAMP") if isinstance(header, dict) else None
         code = 0
-        if peer.account is None or not text_of(sent_at).isdecimal():
+        if peer.account is None or whole_of(sent_at) is None:
             code, text = _INVALID, "Params Error"
         elif number and number in known:
             code, text = _REUSED_ID, "reqId is repeated"

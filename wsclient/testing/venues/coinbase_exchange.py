@@ -11,7 +11,14 @@ from wsclient.testing.accounts import Account, OrderChange
 from wsclient.testing.delivery import Update
 from wsclient.testing.limits import ChannelRefusal
 from wsclient.testing.market import Depth, MarketEvent, MarketQuote, MarketTrade
-from wsclient.testing.private import PrivateProtocol, account_of, decoded_secret, same, text_of
+from wsclient.testing.private import (
+    PrivateProtocol,
+    account_of,
+    decoded_secret,
+    same,
+    text_of,
+    whole_of,
+)
 from wsclient.testing.protocols import (
     Payload,
     as_object,
@@ -96,7 +103,7 @@ class CoinbaseExchangeProtocol(PrivateProtocol):
         timestamp = text_of(request.get("timestamp"))
         if account is None:
             return "invalid api key"
-        if not self.is_timely(int(timestamp) if timestamp.isdecimal() else None):
+        if not self.is_timely(whole_of(timestamp)):
             return "request timestamp expired"
         if not same(request.get("passphrase"), account.passphrase):
             return "invalid passphrase"

@@ -11,7 +11,7 @@ from wsclient.dialects.deribit import Deribit
 from wsclient.testing.accounts import Account, OrderChange, OrderRefusal, VenueOrder
 from wsclient.testing.delivery import Update
 from wsclient.testing.market import Depth, MarketEvent, MarketLevels, MarketQuote, MarketTrade
-from wsclient.testing.private import PrivateProtocol, account_of, same, text_of
+from wsclient.testing.private import PrivateProtocol, account_of, same, text_of, whole_of
 from wsclient.testing.protocols import (
     Payload,
     as_object,
@@ -112,7 +112,7 @@ class DeribitProtocol(PrivateProtocol):
             signed = f"{timestamp}\n{text_of(params.get('nonce'))}\n{text_of(params.get('data'))}"
             right = sign(account.secret, signed).hex()
             is_right = same(params.get("signature"), right) and self.is_timely(
-                int(timestamp) / 1000 if timestamp.isdecimal() else None
+                whole_of(timestamp), 1000
             )
         if account is None or not is_right:
             return _refused(*_WRONG)

@@ -23,8 +23,8 @@ class GenericProtocol(PrivateProtocol):
     """The default protocol: subscriptions by channel, numbered data, one JSON object per frame.
 
     It has no login: all clients share the first account. `order.place` (`symbol`, `side`, `size`,
-    without a `price` a market order, `client_order_id`), `order.amend` and `order.cancel`
-    (`order_id` or `client_order_id`), `order.cancel_all`, `order.list` and `order.batch`
+    without a `price` a market order, `client_id`), `order.amend` and `order.cancel`
+    (`order_id` or `client_id`), `order.cancel_all`, `order.list` and `order.batch`
     (`requests`) are answered by a `response` with the `id` of the request. The channel `orders`
     reports each change.
 
@@ -89,12 +89,11 @@ class GenericProtocol(PrivateProtocol):
 
     def _execute(self, account: Account, request: Mapping[str, Any]) -> dict[str, Any]:
         now, symbol = milliseconds(), text_of(request.get("symbol"))
-        which = text_of(request.get("order_id") or request.get("client_order_id"))
+        which = text_of(request.get("order_id") or request.get("client_id"))
         size, price = request.get("size"), request.get("price")
-        kind = request.get("type")
-        match kind:
+        match request.get("type"):
             case "order.place":
-                side, client_id = request.get("side"), request.get("client_order_id")
+                side, client_id = request.get("side"), request.get("client_id")
                 pair = self.pair(symbol)
                 order = self.place(account, symbol, side, size, price, client_id, pair)
             case "order.amend":
@@ -107,7 +106,7 @@ class GenericProtocol(PrivateProtocol):
             case "order.list":
                 return {"orders": [_order(order) for order in account.open_orders(symbol or None)]}
             case _:
-                raise OrderRefusal("invalid", f"there is no request {kind!r}")
+                raise OrderRefusal("invalid", f"there is no request {request.get('type')!r}")
         return {"order": _order(order)}
 
     def pair(self, symbol: str) -> tuple[str, str] | None:
@@ -140,7 +139,7 @@ class GenericProtocol(PrivateProtocol):
 def _order(order: VenueOrder) -> dict[str, Any]:
     return {
         "order_id": order.id,
-        "client_order_id": order.client_id,
+        "client_id": order.client_id,
         "symbol": order.symbol,
         "side": order.side,
         "size": order.size,

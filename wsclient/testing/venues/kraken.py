@@ -15,7 +15,14 @@ from wsclient.testing.accounts import Account, OrderChange, OrderRefusal, VenueO
 from wsclient.testing.delivery import Update
 from wsclient.testing.limits import ChannelRefusal
 from wsclient.testing.market import Depth, MarketEvent, MarketQuote, MarketTrade
-from wsclient.testing.private import PrivateProtocol, account_of, decoded_secret, same, text_of
+from wsclient.testing.private import (
+    PrivateProtocol,
+    account_of,
+    decoded_secret,
+    same,
+    text_of,
+    whole_of,
+)
 from wsclient.testing.protocols import (
     Payload,
     as_object,
@@ -199,9 +206,10 @@ class KrakenProtocol(PrivateProtocol):
         right = sign_in_base64(decoded_secret(account), _TOKEN.encode() + digest, "sha512")
         if not same(call.headers.get("api-sign"), right):
             return "EAPI:Invalid signature"
-        if not nonce.isdecimal() or int(nonce) < self._nonces.get(account.api_key, 0):
+        number = whole_of(nonce)
+        if number is None or number < self._nonces.get(account.api_key, 0):
             return "EAPI:Invalid nonce"
-        self._nonces[account.api_key] = int(nonce)
+        self._nonces[account.api_key] = number
         return None
 
     def is_private(self, channel: str) -> bool:
@@ -324,12 +332,12 @@ class KrakenProtocol(PrivateProtocol):
             case "batch_add":
                 return {"orders": self._add_all(account, params)}
             case "amend_order":
-                order = self._found(account, params.get("order_id") or params.get("cl_ord_id"))
+                order = _found(account, params.get("order_id") or params.get("cl_ord_id"))
                 size, price = params.get("order_qty"), params.get("limit_price")
                 order = self.amend(account, order.id, size, price)
                 return {"amend_id": f"A{order.id}", **_ids(order)}
             case "edit_order":
-                old = self._found(account, params.get("order_id"))
+                old = _found(account, params.get("order_id"))
                 account.cancel(old, now=now)
                 kept: dict[str, Any] = {
                     "symbol": old.symbol,
@@ -340,10 +348,10 @@ class KrakenProtocol(PrivateProtocol):
                 new = self._add(account, {**kept, **params, "cl_ord_id": None})
                 return {**new, "original_order_id": old.id}
             case "cancel_order":
-                return _ids(account.cancel(self._found(account, which), now=now))
+                return _ids(account.cancel(_found(account, which), now=now))
             case "batch_cancel":
                 orders = _items(params, "orders") + _items(params, "cl_ord_id")
-                found = [self._known(account, each) for each in orders]
+                found = [_known(account, each) for each in orders]
                 live = [order for order in found if order is not None and order.is_open]
                 return {"count": len([account.cancel(order, now=now) for order in live])}
             case "cancel_all":
@@ -368,15 +376,6 @@ class KrakenProtocol(PrivateProtocol):
             except OrderRefusal as error:
                 done.append({"error": _text_of(error)})
         return done
-
-    def _known(self, account: Account, which: Any) -> VenueOrder | None:
-        return account.find(text_of(which)) if which else None
-
-    def _found(self, account: Account, which: Any) -> VenueOrder:
-        order = self._known(account, which)
-        if order is None:
-            raise OrderRefusal("unknown", "there is no such order")
-        return order
 
     def fields(self, channel: str, event: MarketEvent, is_snapshot: bool = False) -> dict[str, Any]:
         kind = {"type": "snapshot"} if is_snapshot else {}
@@ -424,6 +423,17 @@ def _refusal(
 def _times() -> dict[str, str]:
     now = now_text()
     return {"time_in": now, "time_out": now}
+
+
+def _known(account: Account, which: Any) -> VenueOrder | None:
+    return account.find(text_of(which)) if which else None
+
+
+def _found(account: Account, which: Any) -> VenueOrder:
+    order = _known(account, which)
+    if order is None:
+        raise OrderRefusal("unknown", "there is no such order")
+    return order
 
 
 def _items(params: Mapping[str, Any], name: str) -> list[str]:

@@ -13,7 +13,7 @@ from wsclient.testing.delivery import Update
 from wsclient.testing.frames import as_bytes
 from wsclient.testing.limits import ChannelRefusal
 from wsclient.testing.market import Depth, MarketEvent, MarketQuote, MarketTrade
-from wsclient.testing.private import PrivateProtocol, account_of, same, text_of
+from wsclient.testing.private import PrivateProtocol, account_of, same, text_of, whole_of
 from wsclient.testing.protocols import (
     Payload,
     as_object,
@@ -105,7 +105,7 @@ class KucoinProtocol(PrivateProtocol):
         timestamp = given.get("kc-api-timestamp", "")
         if account is None:
             return "400003", "KC-API-KEY not exists"
-        if not self.is_timely(int(timestamp) / 1000 if timestamp.isdecimal() else None):
+        if not self.is_timely(whole_of(timestamp), 1000):
             return "400002", "Invalid KC-API-TIMESTAMP"
         passphrase = sign_in_base64(account.secret, account.passphrase)
         if not same(given.get("kc-api-passphrase"), passphrase):

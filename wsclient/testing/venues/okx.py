@@ -11,7 +11,7 @@ from wsclient.testing.accounts import Account, OrderChange, OrderRefusal, VenueO
 from wsclient.testing.delivery import Update
 from wsclient.testing.limits import ChannelRefusal
 from wsclient.testing.market import Depth, MarketEvent, MarketQuote, MarketTrade
-from wsclient.testing.private import PrivateProtocol, account_of, same, text_of
+from wsclient.testing.private import PrivateProtocol, account_of, same, text_of, whole_of
 from wsclient.testing.protocols import (
     Payload,
     as_object,
@@ -146,7 +146,7 @@ class OKXProtocol(PrivateProtocol):
             code, text = "60031", "The WebSocket endpoint does not allow repeated logins."
         elif account is None:
             code, text = "60005", "Invalid apiKey"
-        elif not self.is_timely(int(timestamp) if timestamp.isdecimal() else None):
+        elif not self.is_timely(whole_of(timestamp)):
             code, text = "60006", "Timestamp request expired"
         elif not same(arg.get("passphrase"), account.passphrase):
             code, text = "60024", "Wrong passphrase"
