@@ -63,18 +63,19 @@ class _Sender:
             return encode_made("request", dialect.request(allowed, id))
 
         until, answers = self._core.until(timeout), dialect.answers(payload)
-        request_id = self._core.calls.request(make, sent, reply, until, route, posted, answers)
         try:
+            self._core.calls.request(make, sent, reply, until, route, posted, answers)
             try:
                 sent.wait(Deadline(timeout))
             except TimeoutError:
                 pass  # the reply's own deadline decides
-            except BaseException:
-                self._core.calls.cancel_request(request_id)
-                raise
             return reply.wait()
-        except OutcomeUnknown as error:
-            self._describe(error, posted)
+        except BaseException as error:
+            # Nobody waits any more. A connection is not replaced as long as it owes a reply.
+            if posted.request_id is not None:
+                self._core.calls.cancel_request(posted.request_id)
+            if isinstance(error, OutcomeUnknown):
+                self._describe(error, posted)
             raise
 
     def _describe(self, error: OutcomeUnknown, posted: Posted) -> None:
