@@ -16,6 +16,25 @@ from wsclient.threads.waiting import Deadline, Waiter
 from wsclient.tracebacks import without_locals
 
 
+class _SendWaiter(Waiter):
+    """Waits until a request is sent. Without that there is no reply: its waiter gets the error.
+
+    A caller whose time is over before waits for the reply alone.
+    """
+
+    __slots__ = ("_reply",)
+
+    def __init__(self, reply: Waiter) -> None:
+        super().__init__()
+        self._reply = reply
+
+    def settle(self, error: BaseException | None = None, result: Any = None) -> bool:
+        is_first = super().settle(error, result)
+        if is_first and error is not None:
+            self._reply.settle(error)
+        return is_first
+
+
 class _Sender:
     """Base of the client: the calls that send messages."""
 
@@ -54,7 +73,8 @@ class _Sender:
         check_timeout(timeout)
         forbid_worker_threads()
         dialect = self._core.dialect
-        sent, reply, posted = Waiter(), Waiter(), Posted()
+        reply, posted = Waiter(), Posted()
+        sent = _SendWaiter(reply)
         route = self._core.calls.route_of(payload)
 
         def make(id: int) -> str | bytes:
