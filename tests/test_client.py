@@ -716,6 +716,25 @@ class TestSending:
             assert error.client_order_ids == ("a", "b")
             assert error.client_order_id is None
 
+    @pytest.mark.parametrize("timeout", [0, 0.05, 5])
+    def test_a_request_that_was_not_sent_in_time_ends_all_the_same(
+        self, timeout: float, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with FakeVenue("generic") as venue, wsclient.connect(venue.url) as client:
+            supervisor = type(client._core.supervisor)
+            find = supervisor.open_connection
+
+            def gone(self: Any, *args: Any) -> Any:
+                if "watchdog" in threading.current_thread().name:
+                    time.sleep(0.1)
+                    raise wsclient.NotConnected("the connection has ended")
+                return find(self, *args)
+
+            monkeypatch.setattr(supervisor, "open_connection", gone)
+            result = in_thread(client.request, {"type": "x"}, timeout=timeout)
+            with pytest.raises(wsclient.NotConnected):
+                result()
+
     def test_a_refused_request_raises_with_the_reply(self) -> None:
         with FakeVenue(None) as venue, wsclient.connect(venue.url, dialect="kraken") as client:
             peer = venue.accept()

@@ -16,6 +16,25 @@ from wsclient.threads.waiting import Deadline, Waiter
 from wsclient.tracebacks import without_locals
 
 
+class _SendWaiter(Waiter):
+    """Waits until a request is sent. Without that there is no reply: its waiter gets the error.
+
+    A caller whose time is over before waits for the reply alone.
+    """
+
+    __slots__ = ("_reply",)
+
+    def __init__(self, reply: Waiter) -> None:
+        super().__init__()
+        self._reply = reply
+
+    def settle(self, error: BaseException | None = None, result: Any = None) -> bool:
+        is_first = super().settle(error, result)
+        if is_first and error is not None:
+            self._reply.settle(error)
+        return is_first
+
+
 class _Sender:
     """Base of the client: the calls that send messages."""
 
@@ -54,7 +73,8 @@ class _Sender:
         check_timeout(timeout)
         forbid_worker_threads()
         dialect = self._core.dialect
-        sent, reply, posted = Waiter(), Waiter(), Posted()
+        reply, posted = Waiter(), Posted()
+        sent = _SendWaiter(reply)
         route = self._core.calls.route_of(payload)
 
         def make(id: int) -> str | bytes:
@@ -63,18 +83,19 @@ class _Sender:
             return encode_made("request", dialect.request(allowed, id))
 
         until, answers = self._core.until(timeout), dialect.answers(payload)
-        request_id = self._core.calls.request(make, sent, reply, until, route, posted, answers)
         try:
+            self._core.calls.request(make, sent, reply, until, route, posted, answers)
             try:
                 sent.wait(Deadline(timeout))
             except TimeoutError:
                 pass  # the reply's own deadline decides
-            except BaseException:
-                self._core.calls.cancel_request(request_id)
-                raise
             return reply.wait()
-        except OutcomeUnknown as error:
-            self._describe(error, posted)
+        except BaseException as error:
+            # Nobody waits any more. A connection is not replaced as long as it owes a reply.
+            if posted.request_id is not None:
+                self._core.calls.cancel_request(posted.request_id)
+            if isinstance(error, OutcomeUnknown):
+                self._describe(error, posted)
             raise
 
     def _describe(self, error: OutcomeUnknown, posted: Posted) -> None:

@@ -470,3 +470,8 @@ def test_no_secret_appears_in_the_log_or_in_an_error(
     assert len(signatures) == 3
     secrets = (venue.account.api_key, venue.account.secret, *signatures)
     assert not [secret for secret in secrets if secret in text]
+
+
+@pytest.mark.parametrize("given", [{"id": None}, {}])
+def test_an_answer_without_an_id_confirms_no_subscribe(given: Any) -> None:
+    assert read(BinanceWsApi(), {"status": 200, "result": {}, **given}) == [Unhandled("")]

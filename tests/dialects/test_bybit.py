@@ -298,3 +298,15 @@ def test_the_orders_of_a_batch_fail_one_by_one_inside_a_success(codes: list[int]
     }
     failed = {n: f"not enough ({code})" for n, code in enumerate(codes) if code}
     assert peek(frame) == Reply("5", frame, failed=failed or None)
+
+
+def test_a_code_of_an_order_may_be_text() -> None:
+    rows = [{"code": "0", "msg": "OK"}, {"code": "110007", "msg": "not enough"}, {"msg": ""}]
+    frame = {"reqId": "r5", "retCode": 0, "retExtInfo": {"list": rows}}
+    assert peek(frame) == Reply("5", frame, failed={1: "not enough (110007)"})
+
+
+@pytest.mark.parametrize("given", [{}, {"retCode": None}])
+def test_an_answer_without_a_code_leaves_the_outcome_unknown(given: Any) -> None:
+    frame = {"reqId": "r5", "op": "order.create", **given}
+    assert peek(frame) == Reply("5", frame, "the answer has no code", is_unknown=True)

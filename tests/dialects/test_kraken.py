@@ -574,3 +574,9 @@ def test_a_refusal_without_an_id_refuses_no_request() -> None:
     assert peek(frame) == Notice("EOrder:Unknown order")
     numbered = {**frame, "req_id": 5}
     assert peek(numbered) == Reply(5, numbered, "EOrder:Unknown order")
+
+
+@pytest.mark.parametrize("given", [{}, {"success": None}, {"success": "false"}])
+def test_an_error_refuses_a_request_without_the_word_of_a_success(given: Any) -> None:
+    frame = {"method": "add_order", "req_id": 5, "error": "EOrder:No funds", **given}
+    assert peek(frame) == Reply(5, frame, "EOrder:No funds")

@@ -537,3 +537,17 @@ def test_a_batch_that_succeeded_has_no_refused_orders() -> None:
 def test_a_request_with_a_wrong_format_is_refused_as_a_whole() -> None:
     frame = {"id": "r5", "op": "order", "code": "60013", "msg": "Invalid args", "data": []}
     assert peek(frame) == Reply("5", frame, "Invalid args (60013)")
+
+
+@pytest.mark.parametrize("code", [0, "0", None, ""])
+def test_only_a_code_that_is_not_zero_refuses_an_order(code: Any) -> None:
+    rows = [{"ordId": "1", "sCode": code}, [], FAILED]
+    frame = {"id": "r5", "op": "batch-orders", "code": "2", "msg": "", "data": rows}
+    assert peek(frame) == Reply("5", frame, failed={2: "Insufficient balance (51008)"})
+
+
+@pytest.mark.parametrize("given", [{}, {"code": "2"}, {"code": "2", "data": [ROW]}])
+def test_an_answer_that_names_no_refused_order_leaves_the_outcome_unknown(given: Any) -> None:
+    frame = {"id": "r5", "op": "batch-orders", **given}
+    text = "the answer does not say what has failed"
+    assert peek(frame) == Reply("5", frame, text, is_unknown=True)

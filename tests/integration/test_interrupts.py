@@ -137,6 +137,15 @@ def test_a_blocked_request_is_interrupted() -> None:
         client.send("after")
 
 
+def test_an_interrupted_request_does_not_hold_up_a_rotation(venue: FakeVenue) -> None:
+    with wsclient.connect(venue.url) as client:
+        with interrupt_soon():
+            client.request({"type": "nothing answers this"}, timeout=None)
+        connection = client._core.supervisor.open_connection()
+        until(lambda: not connection.replies.are_open)
+        client.rotate(timeout=5)
+
+
 @pytest.mark.parametrize("seed", [1, 2])
 def test_interrupts_at_any_instant_lose_and_double_no_message(venue: FakeVenue, seed: int) -> None:
     """Interrupt inside the client only: what a caller's own code drops is its own."""

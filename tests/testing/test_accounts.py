@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from wsclient.testing import Account, OrderRefusal, VenueOrder
 
@@ -132,3 +135,41 @@ def test_orders_of_one_symbol_are_canceled_together(account: Account) -> None:
 def test_the_keys_are_in_no_text(account: Account) -> None:
     assert account.secret not in repr(account)
     assert account.passphrase not in repr(account)
+
+
+@pytest.mark.parametrize(("side", "worse"), [("buy", 101), ("sell", 99)])
+def test_a_limit_order_is_never_filled_at_a_worse_price(
+    account: Account, side: str, worse: int
+) -> None:
+    order = place(account, 10, 100, side=side)
+    refused(account, "invalid", lambda: account.fill(order, now=2, price=Decimal(worse)))
+
+
+_STEPS = st.tuples(
+    st.sampled_from(["place", "amend", "fill", "cancel"]),
+    st.sampled_from(["buy", "sell"]),
+    st.decimals(-1, 12, places=2),
+    st.none() | st.decimals(0, 200, places=2),
+    st.integers(1, 4),
+)
+
+
+@given(st.lists(_STEPS, max_size=25))
+def test_no_balance_is_negative_and_no_order_filled_beyond_its_size(steps: Any) -> None:
+    account = Account(balances={"BTC": Decimal(10), "USD": Decimal(1000)})
+    for what, side, size, price, number in steps:
+        which = str(number)
+        with suppress(OrderRefusal):
+            match what:
+                case "place":
+                    place(account, size, price, side=side, market_price=Decimal(90))
+                case "amend":
+                    account.amend(which, now=2, size=size, price=price)
+                case "fill":
+                    account.fill(which, now=2, size=size, price=price)
+                case "cancel":
+                    account.cancel(which, now=2)
+        assert min(account.balances.values()) >= 0
+        assert all(0 <= order.filled <= order.size for order in account.orders.values())
+        assert account.held("USD") <= account.balance("USD")
+        assert account.held("BTC") <= account.balance("BTC")

@@ -846,3 +846,47 @@ def test_balances_change_with_fills_and_are_reported() -> None:
         ccy: Decimal(after[ccy]["cashBal"]) - Decimal(before[ccy]["cashBal"]) for ccy in before
     }
     assert {ccy: amount for ccy, amount in change.items() if amount} == {"BTC": 2, "USDT": -200}
+
+
+_HOSTILE = [
+    None,
+    "\ud800",
+    "1e999999999",
+    "1e-999999999",
+    [],
+    [[]],
+    {"id": [{}]},
+    {"method": "batch_add", "params": {"token": "T", "orders": ["x", None]}},
+    {"type": "order.batch", "requests": ["x", {"symbol": "BTC-USD"}]},
+    {"type": "order.place", "symbol": "BTC-USD", "side": "buy", "size": "1e999999999", "price": 9},
+    {"method": "order.place", "id": "\ud800", "params": {"apiKey": [{}]}},
+    {
+        "method": "public/auth",
+        "params": {
+            "grant_type": "client_credentials",
+            "client_id": "fake-key",
+            "client_secret": "\ud800",
+        },
+    },
+    [0, "on", None, {"type": "\ud800", "symbol": "tBTCUSD", "amount": "2", "price": "100"}],
+]
+
+
+@pytest.mark.parametrize("name", sorted(venues.NAMES))
+def test_no_request_ends_the_thread_of_a_connection(name: str, dial: Any) -> None:
+    payloads = ["[" * 100_000, "9" * 5000, b"\xff{", *map(json.dumps, _HOSTILE)]
+    with FakeVenue(name, accounts=[Account()]) as venue:
+        client = dial(venue)
+        peer = venue.accept()
+        peer.account = venue.account
+        if name == "kraken":
+            payloads = [
+                p.replace("T", token_of(venue)) if isinstance(p, str) else p for p in payloads
+            ]
+        if name == "bitfinex":
+            with venue.lock:
+                venue.protocol._sessions[peer].log_in()
+        for payload in payloads:
+            client.send(payload)
+            assert client.ping().wait(5), payload
+        assert peer.live

@@ -150,10 +150,11 @@ class BinanceWsApi(Dialect):
         head = _frame(frame)
         if head.event is not None:
             return _of_account(head.event.name)
-        if head.status is None:
+        is_accepted = head.error is None and (head.status or 0) < 400
+        if head.status is None or (head.id is None and is_accepted):
             return Unhandled("")
         answer = msgspec.json.decode(frame)
-        if head.error is None and head.status < 400:
+        if is_accepted:
             return [Ack(head.id), Reply(head.id, answer)]
         error = head.error or _Error()
         is_unknown = head.status >= _SERVER_ERROR or error.code in _UNKNOWN

@@ -409,8 +409,11 @@ def _route(channel: str, default: str) -> str:
 def _reply(request_id: str, head: _Head, frame: bytes) -> Item | Sequence[Item]:
     reason = f"{head.retMsg} ({head.retCode})" if head.retCode else None
     answer = msgspec.json.decode(frame)
+    if head.retCode is None:
+        return Reply(request_id, answer, "the answer has no code", is_unknown=True)
     rows = (answer.get("retExtInfo") or {}).get("list") or ()
-    failed = {n: f"{r.get('msg')} ({r['code']})" for n, r in enumerate(rows) if r.get("code")}
+    codes = [(n, row, str(row.get("code") or 0)) for n, row in enumerate(rows)]
+    failed = {n: f"{row.get('msg')} ({code})" for n, row, code in codes if code != "0"}
     reply = Reply(request_id, answer, reason, failed or None)
     if head.retCode != _RESTARTING:
         return reply

@@ -375,7 +375,8 @@ class Kraken(Dialect):
 
     def _answer(self, answer: dict[str, Any]) -> Item:
         request_id = answer.get("req_id")
-        refused = answer.get("success") is False
+        success = answer.get("success")
+        refused = success is False or (success is not True and bool(answer.get("error")))
         reason = str(answer.get("error") or "refused without a reason")
         if answer["method"] not in ("subscribe", "unsubscribe"):
             if request_id is None and refused:

@@ -425,16 +425,23 @@ class OKX(Dialect):
 
 def _reply(request_id: str, head: _Head, frame: bytes) -> Item:
     answer = msgspec.json.decode(frame)
-    rows = [row for row in answer.get("data") or () if isinstance(row, dict)]
-    failed = {n: _refusal(row) for n, row in enumerate(rows) if row.get("sCode", "0") != "0"}
+    rows = enumerate(answer.get("data") or ())
+    failed = {n: _refusal(row) for n, row in rows if isinstance(row, dict) and _code(row) != "0"}
+    if head.event != "error" and not failed and head.code in ("", _PARTLY):
+        text = "the answer does not say what has failed"
+        return Reply(request_id, answer, text, is_unknown=True)
     reason = None
     if head.event == "error" or head.code not in ("0", _PARTLY):
         reason = next(iter(failed.values()), f"{head.msg} ({head.code})")
     return Reply(request_id, answer, reason, failed or None)
 
 
+def _code(row: dict[str, Any]) -> str:
+    return str(row.get("sCode") or 0)
+
+
 def _refusal(row: dict[str, Any]) -> str:
-    return f"{row.get('sMsg') or 'refused without a reason'} ({row['sCode']})"
+    return f"{row.get('sMsg') or 'refused without a reason'} ({_code(row)})"
 
 
 def _answer(head: _Head) -> Item:

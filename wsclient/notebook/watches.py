@@ -83,7 +83,7 @@ class Watch(ABC):
     def _look(self) -> Picture | None: ...
 
     @contextmanager
-    def waking(self, wake: Callable[[], None]) -> Iterator[None]:
+    def waking(self, wake: Callable[[], object]) -> Iterator[None]:
         """Call ``wake`` when the client is closed or fails within the context."""
         hooks = [] if self._core is None else self._core.at_end
         hooks.append(wake)

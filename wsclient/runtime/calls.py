@@ -170,8 +170,8 @@ class Calls:
         route: str | None,
         posted: Posted,
         answers: int,
-    ) -> int:
-        """Send the request that ``make`` returns for a new request id, on ``route``. Return the id.
+    ) -> None:
+        """Send the request that ``make`` returns for a new request id, on ``route``.
 
         ``sent`` is settled when its bytes are sent, or with an error if they cannot be. ``reply``
         is settled with the venue's answer, or with a list of them if there are to be more than one.
@@ -191,7 +191,6 @@ class Calls:
             self._watchdog.send(connection.id, posted.payload, sent)
 
         self._core.ask(sent, request)
-        return request_id
 
     def cancel_request(self, request_id: int) -> None:
         """Cancel :meth:`request`, as its caller has stopped waiting."""

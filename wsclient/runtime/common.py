@@ -117,7 +117,7 @@ class Common(ABC):
         self.reader_numbers = itertools.count(1)
         self.mask = sources.mask
         #: Functions called, without the lock, when the client was closed or has failed.
-        self.at_end: list[Callable[[], None]] = []
+        self.at_end: list[Callable[[], object]] = []
         self.judge = Judge(options.classify, self.emit, self.post)
         make = partial(self.new_queue, "callbacks", types=self.types)
         self.callbacks = Callbacks(make, self.add_queue, self.emit, self.died)

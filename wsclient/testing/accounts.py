@@ -208,13 +208,19 @@ class Account:
         size: Decimal | None = None,
         price: Decimal | None = None,
     ) -> VenueOrder:
-        """Fill an open order, in part if `size` is less than what remains, at its own price."""
+        """Fill an open order, in part if `size` is less than what remains, at its own price.
+
+        Another `price` must not be worse for a limit order: the funds would not suffice.
+        """
         order = self._open(which)
         size = order.remaining if size is None else size
         price = order.price if price is None else price
         _check(size, price)
         if size > order.remaining or price is None:
             raise OrderRefusal("invalid", f"only {order.remaining} of the order remains")
+        sign = 1 if order.side == "buy" else -1
+        if order.price is not None and sign * price > sign * order.price:
+            raise OrderRefusal("invalid", f"{price} is worse than the limit {order.price}")
         filled = order.filled + size
         order = replace(
             order,
@@ -224,7 +230,6 @@ class Account:
             updated_at=now,
         )
         if order.pair is not None:
-            sign = 1 if order.side == "buy" else -1
             base, quote = order.pair
             self.balances[base] = self.balance(base) + sign * size
             self.balances[quote] = self.balance(quote) - sign * size * price

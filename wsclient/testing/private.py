@@ -27,6 +27,9 @@ __all__ = [
 #: Numbers with more digits are none.
 _DIGITS = 30
 
+#: The most digits before or behind the point of a number in a request.
+MAX_DIGITS = 30
+
 
 class PrivateProtocol(MarketProtocol):
     """A base for the protocols of venues with accounts.
@@ -129,6 +132,9 @@ def text_of(value: Any) -> str:
 def decimal_of(value: Any, name: str) -> Decimal:
     """Return a number in a request, which may be a text. Raises OrderRefusal if it is none."""
     try:
-        return Decimal(str(value))
+        number = Decimal(str(value))
     except InvalidOperation:
         raise OrderRefusal("invalid", f"the {name} is no number") from None
+    if number and number.is_finite() and not -MAX_DIGITS < number.adjusted() < MAX_DIGITS:
+        raise OrderRefusal("invalid", f"the {name} is too large or too small")
+    return number

@@ -24,6 +24,7 @@ __all__ = [
     "Payload",
     "ScriptedProtocol",
     "VenueProtocol",
+    "as_json",
     "as_object",
     "encode",
     "is_muted",
@@ -176,11 +177,22 @@ class MarketProtocol(ScriptedProtocol):
 
 def as_object(payload: Payload) -> dict[str, Any]:
     """Return a request as a dictionary, an empty one if it is not a JSON object."""
+    message = as_json(payload)
+    return message if isinstance(message, dict) else {}
+
+
+def as_json(payload: Payload) -> Any:
+    """Return a request decoded, None if it is no JSON.
+
+    Half a character in it, such as ``"\\ud800"``, could not be sent back, and is no JSON either.
+    """
     try:
         message = json.loads(payload)
-    except ValueError:
-        return {}
-    return message if isinstance(message, dict) else {}
+        if "\\ud" in (payload if isinstance(payload, str) else payload.decode()).lower():
+            json.dumps(message, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
+        return None
+    return message
 
 
 def texts(value: Any) -> list[str]:

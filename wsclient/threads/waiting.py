@@ -87,13 +87,17 @@ class Waiter:
         self.settled = False
         watch(self)
 
-    def settle(self, error: BaseException | None = None, result: Any = None) -> None:
-        """End the wait with a result, or with an error to raise. May be called on any thread."""
+    def settle(self, error: BaseException | None = None, result: Any = None) -> bool:
+        """End the wait with a result, or with an error to raise. May be called on any thread.
+
+        Returns False if it has ended already.
+        """
         if not self._permit.take():
-            return
+            return False
         self._result, self._error = result, error
         self.settled = True
         self._signal.release()
+        return True
 
     def forked(self) -> None:
         """Settle with ClientForked in a child process, where no other thread can settle it."""

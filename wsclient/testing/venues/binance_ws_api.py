@@ -127,7 +127,7 @@ class BinanceWsApiProtocol(PrivateProtocol):
             if status == 429:
                 now = milliseconds()
                 error["data"] = {"serverTime": now, "retryAfter": now + 1000}
-            is_revoked = code == _REVOKED[1] and params.get("apiKey") in self.revoked
+            is_revoked = code == _REVOKED[1] and text_of(params.get("apiKey")) in self.revoked
             request_id = None if is_revoked else request_id
             yield encode({"id": request_id, "status": status, "error": error, **_limits()})
             return

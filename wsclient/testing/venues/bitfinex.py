@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
@@ -26,6 +25,7 @@ from wsclient.testing.private import (
 )
 from wsclient.testing.protocols import (
     Payload,
+    as_json,
     as_object,
     encode,
     is_muted,
@@ -200,11 +200,7 @@ class BitfinexProtocol(PrivateProtocol):
         return (base, quote) if colon else (name[:-3], name[-3:]) if len(name) > 3 else None
 
     def _input(self, peer: Peer, payload: Payload) -> Iterator[Payload]:
-        try:
-            frame = json.loads(payload)
-        except ValueError:
-            return
-        match frame:
+        match as_json(payload):
             case [0, str() as kind, _, dict() as body] if kind in _INPUTS:
                 if peer.account is None:
                     yield encode({"event": "error", "msg": "auth: not logged in", "code": _REFUSED})

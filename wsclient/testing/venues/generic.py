@@ -79,7 +79,8 @@ class GenericProtocol(PrivateProtocol):
     def _outcome(self, account: Account, request: Mapping[str, Any]) -> dict[str, Any]:
         if request.get("type") == "order.batch":
             rows = request.get("requests")
-            rows = [r for r in rows if isinstance(r, dict)] if isinstance(rows, list) else []
+            rows = rows if isinstance(rows, list) else []
+            rows = [row if isinstance(row, dict) else {} for row in rows]
             return {"status": "success", "responses": [self._outcome(account, r) for r in rows]}
         try:
             return {"status": "success", **self._execute(account, request)}

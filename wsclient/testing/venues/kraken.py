@@ -369,10 +369,10 @@ class KrakenProtocol(PrivateProtocol):
     def _add_all(self, account: Account, params: Mapping[str, Any]) -> list[dict[str, Any]]:
         rows = params.get("orders")
         done = []
-        rows = rows if isinstance(rows, list) else []
-        for row in [row for row in rows if isinstance(row, dict)]:
+        for row in rows if isinstance(rows, list) else ():
+            order = row if isinstance(row, dict) else {}
             try:
-                done.append(self._add(account, {"symbol": params.get("symbol"), **row}))
+                done.append(self._add(account, {"symbol": params.get("symbol"), **order}))
             except OrderRefusal as error:
                 done.append({"error": _text_of(error)})
         return done
