@@ -105,7 +105,6 @@ class BinanceWsApi(Dialect):
     name: ClassVar[str] = "binance_ws_api"
     client_order_id = "newClientOrderId"
     limits = Limits(connects=(300, 300.0), max_age=86_400.0 - 300.0)
-    client_order_id = "newClientOrderId"
     quiet_channels = (USER_DATA,)
     timestamp_fields = (("event", "E"),)
 

@@ -24,10 +24,7 @@ __all__ = [
     "whole_of",
 ]
 
-#: Numbers with more digits are none.
-_DIGITS = 30
-
-#: The most digits before or behind the point of a number in a request.
+#: The most digits, before or behind the point, of a number in a request.
 MAX_DIGITS = 30
 
 
@@ -121,7 +118,7 @@ def same(given: Any, right: str) -> bool:
 def whole_of(value: Any) -> int | None:
     """Return a whole number in a request, which may be a text; None if it is none."""
     text = text_of(value)
-    return int(text) if text.isdecimal() and len(text) < _DIGITS else None
+    return int(text) if text.isdecimal() and len(text) < MAX_DIGITS else None
 
 
 def text_of(value: Any) -> str:
