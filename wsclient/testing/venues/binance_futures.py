@@ -4,28 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
 from urllib.parse import parse_qs, urlsplit
 from weakref import WeakKeyDictionary
 
 from wsclient.dialects.binance_futures import EVENTS, BinanceFutures
 from wsclient.testing.accounts import Account, OrderChange
 from wsclient.testing.peer import Peer
-from wsclient.testing.private import PrivateProtocol, text_of
+from wsclient.testing.private import PrivateProtocol
 from wsclient.testing.protocols import Payload, encode, milliseconds
 from wsclient.testing.rest import RestCall, RestError
 from wsclient.testing.routes import Route
 from wsclient.testing.venues.binance import BinanceProtocol
+from wsclient.testing.venues.binance_ws_api import report_of
 
 __all__ = ["BinanceFuturesProtocol"]
 
 _PUBLIC = ("*@depth*", "*@bookTicker", "!bookTicker", "*@rpiDepth*", "*@trade")
 _MARKET = ("*@*", "!*", "tradingSession")
 _PATH = "/listenKey"
-_STATES = {"filled": "FILLED", "canceled": "CANCELED", "open": "NEW"}
 _CHANGES = {"placed": "NEW", "amended": "AMENDMENT", "filled": "TRADE", "canceled": "CANCELED"}
 
 
@@ -167,7 +166,9 @@ class BinanceFuturesProtocol(BinanceProtocol, PrivateProtocol):
             report = {"m": "ORDER", "B": [held], "P": [position]}
             yield "ACCOUNT_UPDATE", encode({"e": "ACCOUNT_UPDATE", "E": now, "T": now, "a": report})
         event = {"e": "ORDER_TRADE_UPDATE", "E": now, "T": change.order.updated_at}
-        yield "ORDER_TRADE_UPDATE", encode({**event, "o": _order(change)})
+        order = report_of(change, _CHANGES[change.kind], no_trade=0)
+        order |= {"ap": str(change.order.average), "sp": "0"}
+        yield "ORDER_TRADE_UPDATE", encode({**event, "o": order})
 
     def _numbers(self, first: int, last: int) -> dict[str, int]:
         return {"U": first, "u": last, "pu": first - 1}
@@ -180,27 +181,3 @@ def _refused(status: int, code: int, text: str) -> RestError:
 def _position(account: Account, change: OrderChange) -> Decimal:
     orders = (o for o in account.orders.values() if o.symbol == change.order.symbol)
     return sum((o.filled if o.side == "buy" else -o.filled for o in orders), Decimal(0))
-
-
-def _order(change: OrderChange) -> Mapping[str, Any]:
-    order = change.order
-    is_fill, is_part = change.kind == "filled", order.is_open and order.filled > 0
-    return {
-        "s": order.symbol,
-        "c": order.client_id,
-        "S": order.side.upper(),
-        "o": "MARKET" if order.price is None else "LIMIT",
-        "f": "GTC",
-        "q": str(order.size),
-        "p": text_of(order.price) or "0",
-        "ap": str(order.average),
-        "sp": "0",
-        "x": _CHANGES[change.kind],
-        "X": "PARTIALLY_FILLED" if is_part else _STATES[order.state],
-        "i": int(order.id),
-        "l": str(change.size) if is_fill else "0",
-        "z": str(order.filled),
-        "L": str(change.price) if is_fill else "0",
-        "T": order.updated_at,
-        "t": change.number if is_fill else 0,
-    }

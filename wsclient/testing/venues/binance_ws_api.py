@@ -16,7 +16,7 @@ from wsclient.testing.peer import Peer
 from wsclient.testing.private import PrivateProtocol, same, text_of
 from wsclient.testing.protocols import Payload, as_object, encode, is_muted, milliseconds
 
-__all__ = ["BinanceWsApiProtocol"]
+__all__ = ["BinanceWsApiProtocol", "report_of"]
 
 #: The codes and texts of refused orders ("Error codes").
 _REFUSALS = {
@@ -250,7 +250,8 @@ class BinanceWsApiProtocol(PrivateProtocol):
 
     def news(self, account: Account, change: OrderChange) -> Iterator[tuple[str, Payload]]:
         now = milliseconds()
-        yield USER_DATA, encode({"event": {"e": "executionReport", "E": now, **_report(change)}})
+        report = report_of(change, _CHANGES[change.kind], no_trade=-1)
+        yield USER_DATA, encode({"event": {"e": "executionReport", "E": now, **report}})
         if change.kind == "filled":
             rows = [{"a": b["asset"], "f": b["free"], "l": b["locked"]} for b in _balances(account)]
             event = {"e": "outboundAccountPosition", "E": now, "u": now, "B": rows}
@@ -317,7 +318,11 @@ def _order(order: VenueOrder) -> dict[str, Any]:
     }
 
 
-def _report(change: OrderChange) -> dict[str, Any]:
+def report_of(change: OrderChange, word: str, no_trade: int) -> dict[str, Any]:
+    """Return what spot and futures report of an order in the same fields.
+
+    `word` is the venue's for the change, and `no_trade` its number of a trade that is none.
+    """
     order, is_fill = change.order, change.kind == "filled"
     return {
         "s": order.symbol,
@@ -327,14 +332,14 @@ def _report(change: OrderChange) -> dict[str, Any]:
         "f": "GTC",
         "q": str(order.size),
         "p": text_of(order.price) or "0",
-        "x": _CHANGES[change.kind],
+        "x": word,
         "X": _state(order),
         "i": int(order.id),
         "l": str(change.size) if is_fill else "0",
         "z": str(order.filled),
         "L": str(change.price) if is_fill else "0",
         "T": order.updated_at,
-        "t": change.number if is_fill else -1,
+        "t": change.number if is_fill else no_trade,
     }
 
 
