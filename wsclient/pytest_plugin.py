@@ -2,6 +2,8 @@
 
 It is loaded by its entry point wherever wsclient is installed. So this module imports nothing but
 pytest and typing; the rest is imported when a fixture is first used.
+
+PYTEST_DONT_REWRITE: there is no assert here for pytest to rewrite.
 """
 
 from __future__ import annotations
