@@ -207,7 +207,9 @@ class TalkProtocol(ScriptedProtocol):
             _note(peer, "this request, after a fault, is not recorded: the connection ends")
             peer.close(1012, "not recorded: connect again")
             return
-        shown = Scrubber().sent(payload)
+        scrubber = Scrubber()
+        scrubber.learn_sent(payload)  # such as a login, whose secrets may have no names
+        shown = scrubber.sent(payload)
         self._unknown(
             peer,
             f"no such request{' any more' if self._was_had(performance, payload) else ''}: "
