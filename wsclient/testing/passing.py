@@ -25,6 +25,7 @@ from websockets.typing import Subprotocol
 
 from wsclient.testing.conversations import Passage, short
 from wsclient.testing.journal import Traced
+from wsclient.testing.scrubbing import Scrubber
 from wsclient.testing.sockets import join
 
 __all__ = ["PassThrough"]
@@ -69,7 +70,8 @@ class PassThrough:
     def __init__(self, url: str, rest: str | None = None) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("ws", "wss") or not parts.hostname:
-            raise ValueError(f"not the address of a venue: {url!r}; it begins with wss://")
+            shown = Scrubber().url(url)
+            raise ValueError(f"not the address of a venue: {shown!r}; it begins with wss://")
         self._base = f"{parts.scheme}://{parts.netloc}"
         self._rest = None if rest is None else rest.rstrip("/")
         self._lock = threading.Lock()
@@ -164,7 +166,12 @@ class PassThrough:
             text = f"the venue cannot be reached: {error}"
             return self._refused(number, request, _response(BAD_GATEWAY, text.encode()))
         with self._lock:
-            self._venues[client] = number, venue
+            is_closed = self._is_closed
+            if not is_closed:
+                self._venues[client] = number, venue
+        if is_closed:  # meanwhile: nobody else would end the connection to the venue
+            venue.close()
+            return _response(BAD_GATEWAY, b"closed")
         self._note(Passage(time.time_ns(), number, "opened", text=request.path))
         return None
 
