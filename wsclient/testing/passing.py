@@ -23,7 +23,8 @@ from websockets.sync.client import ClientConnection, connect
 from websockets.sync.server import ServerConnection, serve
 from websockets.typing import Subprotocol
 
-from wsclient.testing.conversations import Passage, short
+from wsclient.testing.conversations import Passage
+from wsclient.testing.frames import close_reason, is_close_code
 from wsclient.testing.journal import Traced
 from wsclient.testing.scrubbing import Scrubber
 from wsclient.testing.sockets import join
@@ -54,8 +55,6 @@ _FORM = frozenset({"connection", "content-encoding", "content-length", "transfer
 #: A handshake that could not be made with the venue: what its gateway would answer.
 BAD_GATEWAY = 502
 TRACE = 200
-#: Close codes that no close frame may have.
-_NOT_SENT = frozenset({1005, 1006, 1015})
 
 
 class PassThrough:
@@ -270,10 +269,10 @@ def _close(connection: Any, other: Any) -> None:
     said = other.protocol.close_rcvd
     if said is None:
         _cut(connection.socket)
-    elif said.code in _NOT_SENT:
+    elif not is_close_code(said.code):
         connection.close()
     else:
-        connection.close(said.code, short(said.reason))
+        connection.close(said.code, close_reason(said.reason))
 
 
 def _cut(sock: socket.socket) -> None:
