@@ -404,6 +404,17 @@ def test_the_subprotocol_and_the_clients_close_are_passed_on(dial_at: Dial, tmp_
         assert real.accept().expect_close() == 4001
 
 
+def test_a_rest_address_that_is_not_there_is_told_without_the_query(
+    venue: FakeVenue, tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        rest = f"http://127.0.0.1:{free.getsockname()[1]}"
+    with RecordedVenue(tmp_path / "one", venue.url, mode="once", rest=rest) as recorded:
+        answer = requests.get(f"{recorded.rest_url}/key?signature=5ecret5ecret", timeout=10)
+    assert answer.status_code == 502
+    assert answer.text == "the venue cannot be reached: ConnectionError"
+
+
 def test_answers_by_rest_are_recorded_too(dial_at: Dial, tmp_path: Path) -> None:
     with FakeVenue("binance") as real:
         real.protocol.snapshots["btcusdt@depth@100ms"] = '{"lastUpdateId":7}'  # type: ignore[attr-defined]
