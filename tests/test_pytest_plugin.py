@@ -246,7 +246,7 @@ def test_a_request_that_is_not_recorded_fails_the_test(
             "the recording has no such request: *ETH/USD*",
             "Recorded are:",
             "  *subscribe*BTC/USD*",
-            "To record it anew: pytest --venue-record=rewrite",
+            "To record it again: pytest --venue-record=rewrite",
         ],
         consecutive=True,
     )

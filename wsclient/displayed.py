@@ -25,7 +25,7 @@ class _Displayed(_Observable):
 
         With ``channels`` only these are shown, else the ``limit`` channels with the most messages.
         A channel whose messages have a price (``message.quote()``: the mid, ``message.trades()``:
-        the last) is shown with it, and with its course. ``interval`` is the time (s) between two
+        the last) is shown with it, and with its trend. ``interval`` is the time (s) between two
         updates, at least 0.25; nothing is redrawn while nothing has changed.
 
         In a notebook it returns at once. The table is updated in the cell that has called it, until

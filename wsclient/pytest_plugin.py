@@ -22,11 +22,11 @@ SECTION = "wsclient venue"
 
 #: The venues of a test: fake ones and recorded ones.
 _VENUES = pytest.StashKey["list[FakeVenue | RecordedVenue]"]()
-#: What is not to be shown in its report.
+#: The texts that its report must not show.
 _SECRETS = pytest.StashKey["list[str]"]()
 #: Whether its function has passed: a test that was skipped has not.
 _PASSED = pytest.StashKey[bool]()
-#: How many requests that are not recorded were reported.
+#: How many of the requests that are not recorded have been reported.
 _REPORTED = pytest.StashKey[int]()
 #: An id of this run, the same in all its processes.
 _RUN = pytest.StashKey[str]()
@@ -210,7 +210,7 @@ def _unknown(item: pytest.Item) -> str:
     ]
     new = found[item.stash.get(_REPORTED, 0) :]
     item.stash[_REPORTED] = len(found)
-    return "\n".join([*new, "To record it anew: pytest --venue-record=rewrite"]) if new else ""
+    return "\n".join([*new, "To record it again: pytest --venue-record=rewrite"]) if new else ""
 
 
 @pytest.hookimpl(wrapper=True)
@@ -218,8 +218,8 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     try:
         result = yield
     except Exception as error:
-        text = _unknown(item)
-        if text and hasattr(error, "add_note"):
+        # Python 3.10 has no notes: there the fixture reports it after the test.
+        if hasattr(error, "add_note") and (text := _unknown(item)):
             error.add_note(text)
         raise
     text = _unknown(item)

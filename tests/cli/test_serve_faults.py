@@ -46,6 +46,7 @@ def test_a_correct_fault_is_parsed(text, fault):
         ("rst:for=1s", "'for=1s' is not one of every=, after="),
         ("rst:30s", "'30s' is not one of every=, after="),
         ("close:every=1s,code=1006", "code: '1006' is not a close code that a venue may send"),
+        ("close:every=1s,code=1015", "code: '1015' is not a close code that a venue may send"),
         ("close:every=1s,code=99", "code: '99' is not a close code that a venue may send"),
         ("silence:after=1s", "'for' is missing; for example silence:after=60s,for=20s"),
         ("down:every=5s,for=5s", "'for' must be shorter than 'every'"),

@@ -131,7 +131,7 @@ class TestAPicture:
         assert picture is not None
         assert [row[0] for row in picture.rows] == ["trade:A/B", "no:A/B"]
 
-    def test_shows_the_course_of_a_price(
+    def test_shows_the_trend_of_a_price(
         self, client: wsclient.WebSocketClient, kraken: FakeVenue
     ) -> None:
         client.subscribe("ticker:A/B", "trade:A/B")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -18,9 +21,11 @@ from websockets.sync.client import ClientConnection, connect
 import wsclient
 from wsclient.errors import ConfigurationError
 from wsclient.recording.filewriter import FileWriter
-from wsclient.testing import FakeVenue, Feed, RecordedVenue, read_recording, venues
+from wsclient.testing import FakeVenue, Feed, RecordedVenue, passing, read_recording, venues
 from wsclient.testing.conversations import Passage, write_talk
+from wsclient.testing.journal import Traced
 from wsclient.testing.scrubbing import Scrubber
+from wsclient.testing.traces import lines_of
 
 #: A key and a certificate that it has signed itself.
 LOCALHOST = Path(__file__).with_name("localhost.pem")
@@ -348,6 +353,32 @@ def test_a_venue_that_is_not_there_is_a_bad_gateway(venue: FakeVenue, tmp_path: 
     assert "refused 502 /: the venue cannot be reached: " in str(recorded.trace[-1])
 
 
+def test_a_close_while_the_venue_is_dialed_leaves_no_connection(
+    venue: FakeVenue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorded = RecordedVenue(tmp_path / "one", venue.url, mode="once")
+    closing = threading.Thread(target=recorded.close, daemon=True)
+
+    def connected(*args: Any, **options: Any) -> ClientConnection:
+        made = connect(*args, **options)
+        closing.start()
+        assert client.recv(1) == b""  # by then close() has looked which connections there are
+        return made
+
+    monkeypatch.setattr(passing, "connect", connected)
+    with recorded:
+        parts = urlsplit(recorded.url)
+        with socket.create_connection((parts.hostname or "", parts.port or 0), 5) as client:
+            client.sendall(
+                b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+                b"Sec-WebSocket-Version: 13\r\n"
+                b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+            )
+            venue.wait_for(lambda v: v.requests)
+            venue.wait_for(lambda v: not v.live)
+            closing.join(10)
+
+
 def test_a_venue_with_tls_is_recorded(
     dial_at: Dial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -372,6 +403,17 @@ def test_the_subprotocol_and_the_clients_close_are_passed_on(dial_at: Dial, tmp_
         assert client.subprotocol == "v2"
         client.close(4001)
         assert real.accept().expect_close() == 4001
+
+
+def test_a_rest_address_that_is_not_there_is_told_without_the_query(
+    venue: FakeVenue, tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        rest = f"http://127.0.0.1:{free.getsockname()[1]}"
+    with RecordedVenue(tmp_path / "one", venue.url, mode="once", rest=rest) as recorded:
+        answer = requests.get(f"{recorded.rest_url}/key?signature=5ecret5ecret", timeout=10)
+    assert answer.status_code == 502
+    assert answer.text == "the venue cannot be reached: ConnectionError"
 
 
 def test_answers_by_rest_are_recorded_too(dial_at: Dial, tmp_path: Path) -> None:
@@ -445,6 +487,40 @@ def test_a_request_that_is_not_recorded_ends_the_connection(script: Script, dial
         ]
         with pytest.raises(InvalidStatus, match="403"):
             connect(venue.url)
+
+
+def test_a_login_that_is_not_recorded_is_shown_without_secrets(
+    script: Script, dial_at: Dial
+) -> None:
+    key, signature = "k3yk3yk3yk3y", "5165na7ure5165na7ure"
+    with script.opened().subscribed("a").replay() as venue:
+        client = dial_at(venue.url)
+        client.send(json.dumps({"op": "auth", "args": [key, signature]}))
+        _, reason = closed(client)
+    assert '"auth"' in reason
+    assert key not in reason + venue.unknown[0]
+    assert signature not in reason + venue.unknown[0]
+    # The trace also has the request itself, which a report scrubs.
+    notes = [str(each.payload) for each in venue.trace if each.what == "event"]
+    assert not [note for note in notes if key in note or signature in note]
+
+
+def test_no_secret_of_an_address_is_in_an_error(venue: FakeVenue, tmp_path: Path) -> None:
+    recorded = RecordedVenue(tmp_path / "none", venue.url + "?token=5ecret5ecret", mode="once")
+    with recorded, pytest.raises(ConfigurationError, match=r"no client .*token=\*\*\*"):
+        recorded.keep()
+    with pytest.raises(ValueError, match=r"token=\*\*\*"):
+        RecordedVenue(tmp_path / "none", "https://x?token=5ecret", mode="once").__enter__()
+
+
+def test_a_key_in_a_path_is_hidden_wherever_it_stands_in_a_report() -> None:
+    key = "pqia91ma19a5s61cv6a81va65sdf"
+    trace = [
+        Traced(1, 1, "event", f"opened /ws/{key}?token=abcde12345"),
+        Traced(2, 1, "received", json.dumps({"stream": key, "data": "abcde12345"})),
+    ]
+    lines = lines_of("a venue", trace)
+    assert not [line for line in lines if key in line or "abcde12345" in line]
 
 
 def test_a_request_is_answered_as_often_as_recorded(script: Script, dial_at: Dial) -> None:

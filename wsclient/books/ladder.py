@@ -25,7 +25,7 @@ _MOODS: dict[BookState, Mood] = {
 
 
 def ladder(live: LiveBook, depth: int, mids: tuple[float, ...] | None = None) -> Picture:
-    """Return a picture of the ``depth`` best levels, with the course of the mid: ``mids``.
+    """Return a picture of the ``depth`` best levels, with the trend of the mid: ``mids``.
 
     It is of the messages that have been applied so far: it does not wait for others. Raises
     ReentrantCall if this thread holds a lock of the client.

@@ -64,7 +64,8 @@ def _count(text: str) -> int:
 
 
 def _code(text: str) -> int:
-    if not (text.isdecimal() and 1000 <= int(text) < 5000 and int(text) not in (1004, 1005, 1006)):
+    unsent = (1004, 1005, 1006, 1015)
+    if not (text.isdecimal() and 1000 <= int(text) < 5000 and int(text) not in unsent):
         raise ValueError(f"{text!r} is not a close code that a venue may send")
     return int(text)
 

@@ -22,7 +22,7 @@ Sources: ``web-socket-api.md`` of binance/binance-spot-api-docs, unless another 
 * One subscription per account and connection. ``userDataStream.unsubscribe`` without params ends
   all of a connection. How the venue refuses a second subscription is not documented: its words
   decide, which is our assumption.
-* Listen keys of spot have ended on 2026-02-20 (the changelog of that repository).
+* Listen keys of spot ended on 2026-02-20 (the changelog of that repository).
 * ``eventStreamTerminated`` ends a subscription, the connection stays: the client subscribes again.
   A ``serverShutdown`` event, which has no subscription, precedes the end of the connection.
 * A ``status`` from 400 is a refusal. From 500, and with the codes -1006 and -1007, it is unknown

@@ -104,7 +104,7 @@ def show_live(shell: Any, watch: Watch, first: Picture) -> None:
     """Show a table in the cell that runs, and update it in the background."""
     table = LiveTable(shell, watch, first)
     for event, function in (("pre_run_cell", _before_cell), ("post_run_cell", _after_cell)):
-        shell.events.register(event, function)  # the first call does it
+        shell.events.register(event, function)  # IPython ignores all but the first call
     table.begin()
 
 

@@ -45,7 +45,7 @@ def client_made(client: object) -> None:
         if not group:
             _made.pop(cell, None)
     _made.setdefault(running_cell(shell), WeakGroup()).add(client)
-    shell.events.register("pre_run_cell", _before_cell)  # the first call does it
+    shell.events.register("pre_run_cell", _before_cell)  # IPython ignores all but the first
 
 
 def _before_cell(info: Any) -> None:

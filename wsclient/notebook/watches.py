@@ -30,8 +30,8 @@ __all__ = ["BookWatch", "ClientWatch", "ShownBook", "ShownClient", "Watch"]
 #: Looks at a client with very many channels are this many times their own duration apart, so that
 #: they take no more of a core and of the client's lock.
 SHARE = 20
-#: How many prices a course has.
-COURSE = 60
+#: How many prices a trend has.
+TREND = 60
 #: The program's own context may have fewer digits, or traps.
 _CONTEXT = Context(50)
 
@@ -126,7 +126,7 @@ class ClientWatch(Watch):
         self._channels = channels
         self._limit = limit
         self._shown: list[str] = []
-        self._courses: dict[str, deque[float]] = {}
+        self._trends: dict[str, deque[float]] = {}
 
     def _look(self) -> Picture | None:
         client = self._client()
@@ -140,11 +140,11 @@ class ClientWatch(Watch):
         for name in shown:
             price = _price_of(client, name)
             if price is not None:
-                course = self._courses.setdefault(name, deque(maxlen=COURSE))
-                course.append(float(price))
-                prices[name] = Latest(number_text(price), Trend(tuple(course)))
-        for name in self._courses.keys() - set(shown):
-            del self._courses[name]
+                trend = self._trends.setdefault(name, deque(maxlen=TREND))
+                trend.append(float(price))
+                prices[name] = Latest(number_text(price), Trend(tuple(trend)))
+        for name in self._trends.keys() - set(shown):
+            del self._trends[name]
         return overview(f"{type(client).__name__} {stats.name}", stats, shown, prices)
 
 
@@ -155,7 +155,7 @@ class BookWatch(Watch):
         super().__init__(core, interval)
         self._book = weakref.ref(book)
         self._depth = depth
-        self._mids: deque[float] = deque(maxlen=COURSE)
+        self._mids: deque[float] = deque(maxlen=TREND)
 
     def _look(self) -> Picture | None:
         book = self._book()

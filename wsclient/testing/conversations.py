@@ -11,17 +11,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from wsclient.errors import ConfigurationError
-from wsclient.testing.frames import Payload, as_bytes
+from wsclient.testing.frames import Payload, as_bytes, close_reason, is_close_code
 from wsclient.testing.scrubbing import Scrubber
 
 __all__ = ["Passage", "RecordedConnection", "RecordedTalk", "Utterance", "talk_of", "write_talk"]
 
 #: The file of a recording that :func:`write_talk` writes.
 FILE = "venue.mcap"
-#: Close codes that no close frame has.
-_NOT_SENT = frozenset({1004, 1005, 1006, 1015})
-#: The most bytes of the reason in a close frame.
-_REASON = 120
 
 
 @dataclass(frozen=True)
@@ -131,13 +127,7 @@ def _end_of(fields: Mapping[str, Any]) -> tuple[int | None, str] | None:
     if fields.get("reason") in ("rotated", "client"):
         return None
     code = fields.get("code")
-    is_sent = isinstance(code, int) and 1000 <= code < 5000 and code not in _NOT_SENT
-    return code if is_sent else None, short(str(fields.get("why", "")))
-
-
-def short(text: str) -> str:
-    """Return a text that fits into a close frame."""
-    return text.encode()[:_REASON].decode(errors="ignore")
+    return code if is_close_code(code) else None, close_reason(str(fields.get("why", "")))
 
 
 def learn(scrubber: Scrubber, passages: Iterable[Passage]) -> None:

@@ -20,9 +20,9 @@ from wsclient.testing.alike import (
     with_ids,
     words,
 )
-from wsclient.testing.conversations import RecordedConnection, RecordedTalk, short
+from wsclient.testing.conversations import RecordedConnection, RecordedTalk
 from wsclient.testing.faultwords import ReplayFault
-from wsclient.testing.frames import Payload
+from wsclient.testing.frames import Payload, close_reason
 from wsclient.testing.journal import Traced
 from wsclient.testing.protocols import ScriptedProtocol
 from wsclient.testing.scrubbing import Scrubber
@@ -57,10 +57,11 @@ class _Performance:
 
 
 class TalkProtocol(ScriptedProtocol):
-    """Replays a recording: for `FakeVenue(protocol=TalkProtocol(talk))`.
+    """Replays a recording: the protocol of a `FakeVenue`.
 
     Each connection gets the first recorded one with its path that no other has got; if there is
-    none left, the last one again, which then stays open. `speed` None waits for requests only.
+    none left, the last one again, which then stays open. With `speed` 2.0 messages come
+    in half the recorded times, with None as soon as the requests before them have come.
 
     `refused(text)` is called for each request that the recording does not have, before its
     connection is closed; `refuse_next(status, body)` when the venue refused the next handshake.
@@ -209,7 +210,9 @@ class TalkProtocol(ScriptedProtocol):
             _note(peer, "this request, after a fault, is not recorded: the connection ends")
             peer.close(1012, "not recorded: connect again")
             return
-        shown = Scrubber().sent(payload)
+        scrubber = Scrubber()
+        scrubber.learn_sent(payload)  # such as a login, whose secrets may have no names
+        shown = scrubber.sent(payload)
         self._unknown(
             peer,
             f"no such request{' any more' if self._was_had(performance, payload) else ''}: "
@@ -224,7 +227,7 @@ class TalkProtocol(ScriptedProtocol):
         text = f"the recording has {what}"
         _note(peer, text)
         self._refused(f"{text}{_quoted('Recorded are:', list(recorded))}")
-        peer.close(1008, short(text))
+        peer.close(1008, close_reason(text))
 
     # What the venue said
 

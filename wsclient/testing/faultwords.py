@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Literal, get_args
 
+from wsclient.testing.frames import is_close_code
+
 __all__ = ["ReplayFault"]
 
 _ReplayWord = Literal["rst", "fin", "close", "silence", "gap", "duplicate", "garbage", "latency"]
@@ -50,7 +52,7 @@ class ReplayFault:
             raise ValueError(f"{self.kind}: messages are counted from 1")
         if self.kind == "latency" and self.ms <= 0:
             raise ValueError("latency: give ms, such as latency:ms=50")
-        if not 1000 <= self.code < 5000 or self.code in (1004, 1005, 1006, 1015):
+        if not is_close_code(self.code):
             raise ValueError(f"{self.code} is not a close code that a venue may send")
 
     @classmethod

@@ -7,7 +7,20 @@ from typing import Any
 import msgspec
 from websockets.frames import Frame, Opcode
 
-__all__ = ["Assembler", "Payload", "as_bytes", "encode", "frames"]
+__all__ = [
+    "Assembler",
+    "Payload",
+    "as_bytes",
+    "close_reason",
+    "encode",
+    "frames",
+    "is_close_code",
+]
+
+#: Close codes that no close frame has (RFC 6455, 7.4).
+_NOT_SENT = frozenset({1004, 1005, 1006, 1015})
+#: The most bytes of a reason: a close frame has room for 123.
+_REASON = 120
 
 Payload = str | bytes
 """A message: str in a text frame, bytes in a binary one."""
@@ -46,6 +59,16 @@ def frames(payload: Payload, count: int = 1) -> bytes:
         ).serialize(mask=False)
         for n in range(count)
     )
+
+
+def is_close_code(code: object) -> bool:
+    """Return whether a close frame may have this code."""
+    return isinstance(code, int) and 1000 <= code < 5000 and code not in _NOT_SENT
+
+
+def close_reason(text: str) -> str:
+    """Return the beginning of a text, as much as fits into a close frame."""
+    return text.encode()[:_REASON].decode(errors="ignore")
 
 
 class Assembler:

@@ -24,8 +24,10 @@ from websockets.typing import Subprotocol
 
 from wsclient.dialect.values import RestRequest
 from wsclient.errors import HandshakeRejected, WSClientError
-from wsclient.testing.conversations import Passage, short
+from wsclient.testing.conversations import Passage
+from wsclient.testing.frames import close_reason, is_close_code
 from wsclient.testing.journal import Traced
+from wsclient.testing.scrubbing import Scrubber
 from wsclient.testing.sockets import join
 from wsclient.transport.rest import fetch
 
@@ -55,8 +57,6 @@ _FORM = frozenset({"connection", "content-encoding", "content-length", "transfer
 #: A handshake that could not be made with the venue: what its gateway would answer.
 BAD_GATEWAY = 502
 TRACE = 200
-#: Close codes that no close frame may have.
-_NOT_SENT = frozenset({1005, 1006, 1015})
 
 
 class PassThrough:
@@ -71,7 +71,8 @@ class PassThrough:
     def __init__(self, url: str, rest: str | None = None) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("ws", "wss") or not parts.hostname:
-            raise ValueError(f"not the address of a venue: {url!r}; it begins with wss://")
+            shown = Scrubber().url(url)
+            raise ValueError(f"not the address of a venue: {shown!r}; it begins with wss://")
         self._base = f"{parts.scheme}://{parts.netloc}"
         self._rest = None if rest is None else rest.rstrip("/")
         self._lock = threading.Lock()
@@ -167,7 +168,12 @@ class PassThrough:
             answer = _response(BAD_GATEWAY, text.encode())
             return self._refused(number, request, answer, f": {text}")
         with self._lock:
-            self._venues[client] = number, venue
+            is_closed = self._is_closed
+            if not is_closed:
+                self._venues[client] = number, venue
+        if is_closed:  # meanwhile: nobody else would end the connection to the venue
+            venue.close()
+            return _response(BAD_GATEWAY, b"closed")
         self._note(Passage(time.time_ns(), number, "opened", text=request.path))
         return None
 
@@ -266,10 +272,10 @@ def _close(connection: Any, other: Any) -> None:
     said = other.protocol.close_rcvd
     if said is None:
         _cut(connection.socket)
-    elif said.code in _NOT_SENT:
+    elif not is_close_code(said.code):
         connection.close()
     else:
-        connection.close(said.code, short(said.reason))
+        connection.close(said.code, close_reason(said.reason))
 
 
 def _cut(sock: socket.socket) -> None:

@@ -219,7 +219,8 @@ class RecordedVenue:
             return
         passing.close()
         if not passing.passages:
-            raise ConfigurationError(f"nothing was recorded: no client has connected to {self.url}")
+            url = self._scrubber.url(self.url)
+            raise ConfigurationError(f"nothing was recorded: no client has connected to {url}")
         self._scrubber.learn_headers(passing.headers)
         self._scrubber.learn_url(self.real_url or "")
         write_talk(

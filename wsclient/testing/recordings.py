@@ -23,7 +23,7 @@ from wsclient.sansio.names import Names
 from wsclient.stream.inbound import Inbound
 from wsclient.stream.incoming import Invalid
 from wsclient.stream.items import Ack
-from wsclient.testing.frames import Payload
+from wsclient.testing.frames import Payload, close_reason, is_close_code
 
 __all__ = [
     "ItemReader",
@@ -182,12 +182,8 @@ class RecordedBook:
 
 Step: TypeAlias = RecordedLine | RecordedCut | RecordedBook
 
-#: Close codes that no close frame has.
-_NOT_SENT = frozenset({1004, 1005, 1006, 1015})
 #: How many frames are remembered that may come again.
 MAX_SENT = 10_000
-#: The most bytes of the reason in a close frame.
-_REASON = 120
 
 
 def venues_of(source: Any) -> list[str]:
@@ -244,7 +240,7 @@ class _Player:
                 channels = list(self._carriers if record.is_unknown else record.channels)
                 if channels:
                     why = f"the recording misses messages here: {record.why}"
-                    yield RecordedCut(entry.time, channels, 1012, _short(why))
+                    yield RecordedCut(entry.time, channels, 1012, close_reason(why))
             case ClientState():
                 self._recent.clear()
             case BookSnapshot():
@@ -271,9 +267,8 @@ class _Player:
         if fields.get("reason") == "rotated" or not channels:
             return
         code = fields.get("code")
-        is_sent = isinstance(code, int) and 1000 <= code < 5000 and code not in _NOT_SENT
-        why = _short(str(fields.get("why", "")))
-        yield RecordedCut(time, channels, code if is_sent else None, why)
+        why = close_reason(str(fields.get("why", "")))
+        yield RecordedCut(time, channels, code if is_close_code(code) else None, why)
 
     def _book(self, record: Any) -> Iterator[Step]:
         form = self._dialect.book
@@ -296,7 +291,3 @@ class _Player:
 
 def _levels(side: Iterable[tuple[str, str]]) -> list[tuple[Decimal, Decimal]]:
     return [(Decimal(price), Decimal(size)) for price, size in side]
-
-
-def _short(text: str) -> str:
-    return text.encode()[:_REASON].decode(errors="ignore")

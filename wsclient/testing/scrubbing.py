@@ -76,12 +76,17 @@ class Scrubber:
     def learn_url(self, url: str) -> None:
         """Learn the secrets in the query, the path and the login of a URL."""
         parts = urlsplit(url)
-        for name, value in parse_qsl(parts.query):
+        self.learn_path(f"{parts.path}?{parts.query}")
+        self._learn(unquote(parts.password or ""), MIN_NAMED)
+
+    def learn_path(self, text: str) -> None:
+        """Learn the keys in the path and the query of a text that may hold a URL's path."""
+        path, _, query = text.partition("?")
+        for name, value in parse_qsl(query):
             if is_secret(name):
                 self._learn(value, MIN_NAMED)
-        for found in _KEY_IN_PATH.findall(parts.path):
+        for found in _KEY_IN_PATH.findall(path):
             self._learn(found, MIN_NAMED)
-        self._learn(unquote(parts.password or ""), MIN_NAMED)
 
     def learn_headers(self, headers: Iterable[tuple[str, str]]) -> None:
         """Learn the values of the headers that a client has added to its handshake."""

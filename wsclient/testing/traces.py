@@ -28,6 +28,8 @@ def lines_of(title: str, trace: Iterable[Traced], secrets: Iterable[str] = ()) -
             scrubber.learn_sent(each.payload)
         elif each.what == "received":
             scrubber.learn_received(each.payload)
+        else:
+            scrubber.learn_path(str(each.payload))
     shown = [_line(each, scrubber) for each in found[-LINES:]]
     left = len(found) - len(shown)
     more = [f"  (earlier lines are left out: {left} or more)"] if left else []

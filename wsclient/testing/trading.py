@@ -158,7 +158,7 @@ class _Trading(_Publishing):
     def withholds(self, peer: Peer) -> bool:
         """Return whether a fault withholds the answer to a request about orders; it strikes now.
 
-        For protocols. It ends the connection.
+        For protocols. Unless the fault is a silence, it ends the connection.
         """
         for fault in self._answer_faults:
             if not fault.strikes():

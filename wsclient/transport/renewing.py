@@ -20,7 +20,7 @@ PATIENCE = 1.0
 
 
 class Renewing:
-    """Renews the token of one connection. Each request has a thread of its own, for rare use.
+    """Renews the token of one connection. Each request has a thread of its own: requests are rare.
 
     ``fetch`` sends a request, with the Cancellable that ends it. ``finished`` is called on that
     thread, with the error, None for success, and whether the token has expired.

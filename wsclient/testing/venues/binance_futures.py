@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 from wsclient.dialects.binance_futures import EVENTS, BinanceFutures
 from wsclient.testing.accounts import Account, OrderChange
 from wsclient.testing.peer import Peer
-from wsclient.testing.private import PrivateProtocol
+from wsclient.testing.private import PrivateProtocol, account_of
 from wsclient.testing.protocols import Payload, encode, milliseconds
 from wsclient.testing.rest import RestCall, RestError
 from wsclient.testing.routes import Route
@@ -73,7 +73,7 @@ class BinanceFuturesProtocol(BinanceProtocol, PrivateProtocol):
         if not call.path.endswith(_PATH):
             return None
         api_key = call.headers.get("x-mbx-apikey")
-        account = next((account for account in accounts if account.api_key == api_key), None)
+        account = account_of(accounts, api_key)
         if account is None:
             return _refused(401, -2015, "Invalid API-key, IP, or permissions for action.")
         key = self._live(account)

@@ -13,7 +13,7 @@ from wsclient.dialects.binance_ws_api import USER_DATA, BinanceWsApi
 from wsclient.testing.accounts import Account, OrderChange, OrderRefusal, VenueOrder
 from wsclient.testing.market import MarketEvent, MarketTrade
 from wsclient.testing.peer import Peer
-from wsclient.testing.private import PrivateProtocol, same, text_of
+from wsclient.testing.private import PrivateProtocol, account_of, same, text_of
 from wsclient.testing.protocols import Payload, as_object, encode, is_muted, milliseconds
 
 __all__ = ["BinanceWsApiProtocol", "report_of"]
@@ -194,7 +194,7 @@ class BinanceWsApiProtocol(PrivateProtocol):
         if "signature" not in params and session.logged_on is not None:
             return session.logged_on
         key = params.get("apiKey")
-        account = next((a for a in peer.venue.accounts if a.api_key == key), None)
+        account = account_of(peer.venue.accounts, key)
         if account is None or key in self.revoked:
             raise _Refused(*_REVOKED)
         time = params.get("timestamp")
