@@ -59,6 +59,13 @@ class TestAPipe:
         (row,) = [line.split() for line in shown.splitlines() if line.startswith("ticker:A/B")]
         assert row[:3] == ["ticker:A/B", "10.5", "1"]
 
+    def test_counts_in_words(
+        self, client: wsclient.WebSocketClient, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        client.subscribe("ticker:A/B")
+        client.show()
+        assert "1 of 1 open, 0 reconnects, 1 channel\n" in capsys.readouterr().out
+
     def test_gets_a_book(
         self, client: wsclient.WebSocketClient, capsys: pytest.CaptureFixture[str]
     ) -> None:

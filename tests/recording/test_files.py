@@ -216,6 +216,21 @@ def test_other_work_is_done_while_an_old_file_is_finished(
     assert FileReader(files.path.with_suffix("")).is_finished
 
 
+@pytest.mark.parametrize("sessions", [("0" * 16, "f" * 16), ("f" * 16, "0" * 16)])
+def test_of_sessions_that_began_in_one_second_the_last_end_counts(
+    tmp_path: Path, clock: HandClock, sessions: tuple[str, str]
+) -> None:
+    for begin, session in enumerate((SESSION, *sessions)):
+        files = new_files(tmp_path, clock)
+        files.metadata["session"] = session
+        files.open()
+        add(files, NOON + begin)
+        files.end_chunk()
+        files.abandon()
+        clock.advance(0.0 if begin else 1.0)
+    assert last_end(tmp_path, "generic", "mine", "another session") == (True, NOON + 2)
+
+
 class Stop(Exception):
     pass
 

@@ -266,18 +266,21 @@ def last_end(folder: Path, venue: str, name: str, own: str) -> tuple[bool, int |
 
     ``own`` is the session that is left out.
     """
-    prefix = _of_venue(venue)
-    has_one = False
-    for path in reversed(_listed(folder, f"{prefix}-*{SUFFIX}*")):
+    prefix = f"{_of_venue(venue)}-"
+    has_one, end, second = False, None, ""
+    for path in reversed(_listed(folder, f"{prefix}*{SUFFIX}*")):
         if own in path.name or not path.name.endswith((SUFFIX, PART)):
             continue
+        begun = path.name.removeprefix(prefix).partition("-")[0]
+        if end is not None and begun != second:
+            break
         with suppress(OSError, InvalidMessage):
             found = FileReader(path)
             if found.metadata.get("venue") == venue and found.metadata.get("name") == name:
                 has_one = True
-                if found.end is not None:
-                    return True, found.end
-    return has_one, None
+                if found.end is not None:  # the names of one second are in no order
+                    end, second = max(found.end, end or 0), begun
+    return has_one, end
 
 
 def _listed(folder: Path, pattern: str) -> list[Path]:

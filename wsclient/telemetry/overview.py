@@ -68,6 +68,10 @@ def overview(
     )
 
 
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'s'[: number != 1]}"
+
+
 def _facts(stats: Stats) -> list[tuple[str, PictureCell]]:
     links = [connection.state == "open" for connection in stats.connections]
     lag, rate = stats.venue_lag, stats.rate
@@ -75,8 +79,8 @@ def _facts(stats: Stats) -> list[tuple[str, PictureCell]]:
     return [
         (
             "connections",
-            f"{sum(links):,} of {len(links):,} open, {stats.reconnects:,} reconnects, "
-            f"{len(stats.channels):,} channels",
+            f"{sum(links):,} of {len(links):,} open, {_count(stats.reconnects, 'reconnect')}, "
+            f"{_count(len(stats.channels), 'channel')}",
         ),
         (
             "messages",
