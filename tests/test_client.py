@@ -721,7 +721,7 @@ class TestSending:
         self, timeout: float, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         with FakeVenue("generic") as venue, wsclient.connect(venue.url) as client:
-            supervisor = type(client._core.supervisor)
+            supervisor = type(core_of(client).supervisor)
             find = supervisor.open_connection
 
             def gone(self: Any, *args: Any) -> Any:

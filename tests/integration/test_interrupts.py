@@ -15,7 +15,7 @@ import pytest
 
 import wsclient
 from support.helpers import Call, until
-from support.inside import outbox_of, written_of
+from support.inside import core_of, outbox_of, written_of
 from wsclient.testing import FakeVenue
 
 pytestmark = pytest.mark.skipif(
@@ -141,7 +141,7 @@ def test_an_interrupted_request_does_not_hold_up_a_rotation(venue: FakeVenue) ->
     with wsclient.connect(venue.url) as client:
         with interrupt_soon():
             client.request({"type": "nothing answers this"}, timeout=None)
-        connection = client._core.supervisor.open_connection()
+        connection = core_of(client).supervisor.open_connection()
         until(lambda: not connection.replies.are_open)
         client.rotate(timeout=5)
 

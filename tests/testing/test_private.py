@@ -884,8 +884,8 @@ def test_no_request_ends_the_thread_of_a_connection(name: str, dial: Any) -> Non
                 p.replace("T", token_of(venue)) if isinstance(p, str) else p for p in payloads
             ]
         if name == "bitfinex":
-            with venue.lock:
-                venue.protocol._sessions[peer].log_in()
+            given = Credentials(venue.credentials or {}, time.time)
+            client.send(json.dumps(wsclient.Bitfinex().login(given)))
         for payload in payloads:
             client.send(payload)
             assert client.ping().wait(5), payload
