@@ -8,31 +8,12 @@ import msgspec
 
 from wsclient.checks import check_timeout
 from wsclient.errors import OutcomeUnknown
-from wsclient.runtime.calls import Posted
+from wsclient.runtime.calls import Posted, SendWaiter
 from wsclient.runtime.checks import forbid_worker_threads
 from wsclient.runtime.core import Core
 from wsclient.stream.codec import encode, encode_made
 from wsclient.threads.waiting import Deadline, Waiter
 from wsclient.tracebacks import without_locals
-
-
-class _SendWaiter(Waiter):
-    """Waits until a request is sent. Without that there is no reply: its waiter gets the error.
-
-    A caller whose time is over before waits for the reply alone.
-    """
-
-    __slots__ = ("_reply",)
-
-    def __init__(self, reply: Waiter) -> None:
-        super().__init__()
-        self._reply = reply
-
-    def settle(self, error: BaseException | None = None, result: Any = None) -> bool:
-        is_first = super().settle(error, result)
-        if is_first and error is not None:
-            self._reply.settle(error)
-        return is_first
 
 
 class _Sender:
@@ -50,7 +31,8 @@ class _Sender:
         no connection yet, that connection is opened first, within ``connect_timeout``.
         """
         forbid_worker_threads()
-        waiter, posted = Waiter(), Posted(encode(payload))
+        posted = Posted(encode(payload))
+        waiter = SendWaiter(posted)
         self._core.calls.send(posted, waiter, self._core.calls.route_of(payload))
         try:
             waiter.wait()
@@ -74,7 +56,7 @@ class _Sender:
         forbid_worker_threads()
         dialect = self._core.dialect
         reply, posted = Waiter(), Posted()
-        sent = _SendWaiter(reply)
+        sent = SendWaiter(posted, reply)
         route = self._core.calls.route_of(payload)
 
         def make(id: int) -> str | bytes:

@@ -328,6 +328,8 @@ def test_its_repr_says_what_it_has() -> None:
     several = Collected(made(channel=name) for name in "abcde")
     assert "5 messages of a, b, c and 2 more;" in repr(several)
     assert repr(Collected()) == "<Collected: no message>"
+    hostile = Collected([made(channel="\x1b[31mred\n")])
+    assert repr(hostile).isprintable()
 
 
 def test_it_can_be_pickled() -> None:

@@ -15,7 +15,6 @@ import pytest
 import wsclient
 from wsclient import Dialect, WebSocketClient
 from wsclient.dialect import Credentials, sign
-from wsclient.dialects import Bitfinex
 from wsclient.testing import Account, FakeVenue, VenueOrder, venues
 
 QUICK: dict[str, Any] = {"retry_delay": 0.001, "max_retries": 1}
@@ -885,8 +884,8 @@ def test_no_request_ends_the_thread_of_a_connection(name: str, dial: Any) -> Non
                 p.replace("T", token_of(venue)) if isinstance(p, str) else p for p in payloads
             ]
         if name == "bitfinex":
-            login = Bitfinex().login(Credentials(venue.credentials or {}, time.time))
-            payloads.insert(0, json.dumps(login))
+            given = Credentials(venue.credentials or {}, time.time)
+            client.send(json.dumps(wsclient.Bitfinex().login(given)))
         for payload in payloads:
             client.send(payload)
             assert client.ping().wait(5), payload

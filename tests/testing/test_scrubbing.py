@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from typing import Any
 
 import pytest
@@ -111,3 +112,24 @@ def test_headers_that_a_client_adds_are_secret() -> None:
     assert scrubber.text("Bearer k3yk3yk3y vmPUZE6mv9SD5 a.b dGhlIHNhbXBsZQ==") == (
         "*** *** a.b dGhlIHNhbXBsZQ=="
     )
+
+
+@pytest.mark.parametrize("form", [31, 15, -15])
+def test_a_compressed_message_is_scrubbed_too(form: int) -> None:
+    packer = zlib.compressobj(wbits=form)
+    message = {"token": "abcdefghijklm0123456789", "data": "x"}
+    payload = packer.compress(json.dumps(message).encode()) + packer.flush()
+    scrubber = Scrubber()
+    scrubber.learn_received(payload)
+    shown = scrubber.received(payload)
+    assert isinstance(shown, bytes)
+    assert json.loads(zlib.decompress(shown, form)) == {"token": "***", "data": "x"}
+    scrubber.learn_sent(payload)
+    sent = scrubber.sent(payload)
+    assert isinstance(sent, bytes)
+    assert json.loads(zlib.decompress(sent, form)) == {"token": "***", "data": "x"}
+
+
+@pytest.mark.parametrize("payload", [b"", b"\x1f\x8b", b"\xff\x00{", zlib.compress(b"[1]") + b"x"])
+def test_a_binary_message_without_a_secret_stays_as_it_is(payload: bytes) -> None:
+    assert Scrubber().sent(payload) == Scrubber().received(payload) == payload

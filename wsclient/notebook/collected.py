@@ -18,6 +18,7 @@ from wsclient.notebook.frames import (
 )
 from wsclient.recording.columns import TABLES, ExportRow, TableName
 from wsclient.recording.sorting import TableSorter
+from wsclient.text import printable
 from wsclient.threads.logs import ClientLog
 
 if TYPE_CHECKING:
@@ -156,7 +157,9 @@ class Collected(Sequence[Message]):
             return "<Collected: no message>"
         channels = list(dict.fromkeys(message.channel for message in self))
         more = len(channels) - _NAMED
-        names = ", ".join(channels[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+        names = ", ".join(map(printable, channels[:_NAMED])) + (
+            f" and {more} more" if more > 0 else ""
+        )
         times = [message.received_at for message in self if message.received_at]
         parts = [f"{count:,} message{'s'[: count != 1]} of {names}"]
         if times:

@@ -21,6 +21,7 @@ from wsclient.notebook.frames import (
 from wsclient.recording.columns import TABLES, ExportRow, TableName
 from wsclient.recording.sorting import TableSorter
 from wsclient.runtime.core import Core
+from wsclient.text import printable
 from wsclient.threads.logs import ClientLog
 
 if TYPE_CHECKING:
@@ -146,4 +147,4 @@ class RollingFrame:
         parts = [rows, f"{dropped:,} dropped"] if dropped else [rows]
         if self._newest.is_closed or self._core.supervisor.life.is_over:
             parts.append("closed")
-        return f"<RollingFrame of {self.channel}: {', '.join(parts)}>"
+        return f"<RollingFrame of {printable(self.channel)}: {', '.join(parts)}>"

@@ -8,7 +8,13 @@ from functools import partial
 from typing import Any
 
 from wsclient.checks import check_timeout
-from wsclient.errors import SubscriptionError, SubscriptionRejected, SubscriptionTimeout
+from wsclient.errors import (
+    NotConnected,
+    OutcomeUnknown,
+    SubscriptionError,
+    SubscriptionRejected,
+    SubscriptionTimeout,
+)
 from wsclient.events import Event
 from wsclient.messages import Gap, Message, Subscription
 from wsclient.runtime.checks import check_channels, check_venue_options, forbid_worker_threads
@@ -19,7 +25,7 @@ from wsclient.runtime.watchdog import Watchdog
 from wsclient.sansio.life import State
 from wsclient.threads.waiting import Waiter
 
-__all__ = ["Calls", "Posted"]
+__all__ = ["Calls", "Posted", "SendWaiter"]
 
 #: The dialect of a client without the option ``dialect``, and what to say if it is not answered.
 DEFAULT = "generic"
@@ -34,6 +40,36 @@ class Posted:
     payload: str | bytes = ""
     request_id: int | None = None
     sent_at: int | None = None
+
+
+class SendWaiter(Waiter):
+    """Waits until a message of a caller is sent. Without that there is no ``reply``: its waiter
+    gets the error, as a caller whose time is over waits for the reply alone.
+
+    A close that does not wait ends it on another thread than the one that sends. So that nothing is
+    reported as not sent which was: each of both first writes its own flag (``is_ended``, and
+    ``sent_at`` of ``posted``), and then reads the other's.
+    """
+
+    __slots__ = ("_posted", "_reply", "is_ended")
+
+    def __init__(self, posted: Posted, reply: Waiter | None = None) -> None:
+        super().__init__()
+        self._posted = posted
+        self._reply = reply
+        self.is_ended = False
+
+    def settle(self, error: BaseException | None = None, result: Any = None) -> bool:
+        self.is_ended = True
+        is_known = error is None or isinstance(error, (NotConnected, OutcomeUnknown))
+        if not is_known and self._posted.sent_at is not None:
+            cause = error
+            error = OutcomeUnknown("the client has ended while the message was being sent")
+            error.__cause__ = cause
+        is_first = super().settle(error, result)
+        if is_first and error is not None and self._reply is not None:
+            self._reply.settle(error)
+        return is_first
 
 
 class _PostedCall:
@@ -136,7 +172,7 @@ class Calls:
 
         self._core.post(cancel)
 
-    def send(self, posted: Posted, waiter: Waiter, route: str | None) -> None:
+    def send(self, posted: Posted, waiter: SendWaiter, route: str | None) -> None:
         """Send a caller's message on ``route``, None for any.
 
         ``waiter`` is settled when its bytes are sent, or cannot be.
@@ -147,7 +183,8 @@ class Calls:
                 connection = self._core.supervisor.open_connection(route)
                 connection.sending.spend(self._core.clock.monotonic())
             posted.sent_at = self._core.clock.time_ns()
-            self._watchdog.send(connection.id, posted.payload, waiter)
+            if not waiter.is_ended:
+                self._watchdog.send(connection.id, posted.payload, waiter)
 
         self._core.ask(waiter, send)
 
@@ -164,7 +201,7 @@ class Calls:
     def request(
         self,
         make: Callable[[int], str | bytes],
-        sent: Waiter,
+        sent: SendWaiter,
         reply: Waiter,
         deadline: float,
         route: str | None,
@@ -188,7 +225,8 @@ class Calls:
                 connection.replies.begin(request_id, reply, deadline, answers)
                 connection.sending.spend(self._core.clock.monotonic())
             posted.sent_at = self._core.clock.time_ns()
-            self._watchdog.send(connection.id, posted.payload, sent)
+            if not sent.is_ended:
+                self._watchdog.send(connection.id, posted.payload, sent)
 
         self._core.ask(sent, request)
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
 
-from wsclient.testing.frames import Payload
+from wsclient.testing.frames import Payload, as_bytes
 from wsclient.transport.masking import FrameMask, is_secret
 
 __all__ = ["HIDDEN", "Scrubber", "is_hidden", "is_login"]
@@ -51,6 +52,12 @@ _LOGIN = re.compile(
 #: Fields of a login that hold no secret.
 _PLAIN_FIELDS = frozenset({*_VERBS, "grant_type", "scope", "jsonrpc"})
 _TEXT = "surrogateescape"
+#: How binary messages may be compressed: by gzip, zlib, or as a bare stream of deflate.
+_FORMS = (31, 15, -15)
+#: The end of a message in a stream of deflate that goes on.
+_FLUSHED = b"\x00\x00\xff\xff"
+#: The most (bytes) that a message may hold which is looked into.
+MAX_OPENED = 64 * 1024 * 1024
 
 
 class Scrubber:
@@ -99,7 +106,7 @@ class Scrubber:
 
     def learn_sent(self, payload: Payload) -> None:
         """Learn the secrets in a message of a client."""
-        message = _parsed(payload)
+        message = _parsed(_opened(payload)[0])
         login = is_login(message)
         for name, value in _leaves(message):
             if is_hidden(name, value):
@@ -110,6 +117,7 @@ class Scrubber:
 
     def learn_received(self, payload: Payload) -> None:
         """Learn the tokens and keys in a message of the venue."""
+        payload, _ = _opened(payload)
         text = payload if isinstance(payload, str) else payload.decode("latin-1")
         if FrameMask(str)(text) == text:
             return  # no field has such a name
@@ -204,4 +212,28 @@ def _forms(secret: str) -> set[str]:
 def _mapped(payload: Payload, function: Any) -> Payload:
     if isinstance(payload, str):
         return str(function(payload))
-    return str(function(payload.decode(errors=_TEXT))).encode(errors=_TEXT)
+    opened, form = _opened(payload)
+    text = as_bytes(opened).decode(errors=_TEXT)
+    mapped = str(function(text))
+    if mapped == text:
+        return payload  # as it came, also if it is compressed
+    data = mapped.encode(errors=_TEXT)
+    if form is None:
+        return data
+    packer = zlib.compressobj(wbits=form)
+    return packer.compress(data) + packer.flush()
+
+
+def _opened(payload: Payload) -> tuple[Payload, int | None]:
+    """Return a message without its compression, and that: see `zlib.compressobj`; None if none."""
+    if isinstance(payload, bytes) and _parsed(payload) is None:
+        for form in _FORMS:
+            unpacker = zlib.decompressobj(wbits=form)
+            try:
+                opened = unpacker.decompress(payload, MAX_OPENED)
+            except zlib.error:
+                continue
+            is_whole = unpacker.eof or payload.endswith(_FLUSHED)
+            if is_whole and not unpacker.unconsumed_tail and not unpacker.unused_data:
+                return opened, form
+    return payload, None
