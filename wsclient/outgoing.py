@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from wsclient.checks import check_timeout
+from wsclient.dialect.values import Credentials
 from wsclient.errors import OutcomeUnknown
 from wsclient.runtime.calls import Posted, SendWaiter
 from wsclient.runtime.checks import forbid_worker_threads
@@ -59,8 +60,7 @@ class _Sender:
         sent = SendWaiter(posted, reply)
         route = self._core.calls.route_of(payload)
 
-        def make(id: int) -> str | bytes:
-            credentials = self._core.supervisor.open_connection(route).credentials
+        def make(id: int, credentials: Credentials | None) -> str | bytes:
             allowed = payload if credentials is None else dialect.authorize(payload, credentials)
             return encode_made("request", dialect.request(allowed, id))
 

@@ -157,6 +157,11 @@ def test_a_missing_secret_is_named() -> None:
 # --- the channel ---------------------------------------------------------------------------------
 
 
+def test_params_that_cannot_be_signed_are_refused() -> None:
+    with pytest.raises(ConfigurationError, match="params of 'order.place'"):
+        BinanceWsApi().authorize({"method": "order.place", "params": ["BTCUSDT"]}, given())
+
+
 def test_a_subscribe_is_signed() -> None:
     dialect = BinanceWsApi()
     message = dialect.subscribe(["userData"], 7, dialect.access(["userData"], given()))

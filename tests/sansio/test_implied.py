@@ -70,3 +70,16 @@ def test_the_venue_may_call_it_by_another_name() -> None:
     (message,) = rig.data("secret-name")
     assert message.channel == "alias"
     assert rig.outcome(rig.unsubscribe("alias")) is None
+
+
+def test_a_dialect_may_return_the_same_ack_each_time() -> None:
+    shared = Ack()
+
+    class Shared(Implied):
+        def subscribe(self, *_: Any) -> Any:
+            return shared
+
+    rig = Rig(Shared()).open()
+    tokens = [rig.subscribe("account"), rig.subscribe("alias")]
+    assert [rig.outcome(token) for token in tokens] == [None, None]
+    assert shared == Ack()

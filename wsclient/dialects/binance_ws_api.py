@@ -136,6 +136,8 @@ class BinanceWsApi(Dialect):
         if not isinstance(method, str) or not _SIGNED.match(method):
             return payload
         params = payload.get("params") or {}
+        if not isinstance(params, Mapping):
+            raise ConfigurationError(f"the params of {method!r} must be a dict of names and values")
         return (
             payload
             if "signature" in params

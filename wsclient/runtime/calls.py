@@ -200,7 +200,7 @@ class Calls:
 
     def request(
         self,
-        make: Callable[[int], str | bytes],
+        make: Callable[[int, Credentials | None], str | bytes],
         sent: SendWaiter,
         reply: Waiter,
         deadline: float,
@@ -208,20 +208,23 @@ class Calls:
         posted: Posted,
         answers: int,
     ) -> None:
-        """Send the request that ``make`` returns for a new request id, on ``route``.
+        """Send the request that ``make`` returns for a new id and a connection's credentials.
 
         ``sent`` is settled when its bytes are sent, or with an error if they cannot be. ``reply``
         is settled with the venue's answer, or with a list of them if there are to be more than one.
-        Raises NotConnected when the connection is not open.
+        Raises NotConnected when no connection of ``route`` is open.
         """
         self._core.check_call()
-        self._core.supervisor.open_connection(route)
+        credentials = self._core.supervisor.open_connection(route).credentials
         request_id = posted.request_id = self._core.supervisor.next_id()
-        posted.payload = make(request_id)
+        posted.payload = make(request_id, credentials)
 
         def request() -> None:
             with self._core.lock:
                 connection = self._core.supervisor.open_connection(route)
+                if connection.credentials is not credentials:
+                    text = "another connection was opened meanwhile: send the request again"
+                    raise NotConnected(text)  # what allows the request is of the former one
                 connection.replies.begin(request_id, reply, deadline, answers)
                 connection.sending.spend(self._core.clock.monotonic())
             posted.sent_at = self._core.clock.time_ns()

@@ -14,6 +14,8 @@ from functools import partial
 from itertools import takewhile
 from typing import Any, NamedTuple
 
+from msgspec.structs import replace
+
 from wsclient.dialect.base import Dialect
 from wsclient.dialect.values import Credentials
 from wsclient.sansio.actions import Consult
@@ -180,8 +182,8 @@ class Consulting:
                 self._asked.refuse(request, tuple(request.channels), answer.reason)
             else:
                 request.payload, request.names = answer, tuple(names)
-                if isinstance(answer, Ack):
-                    answer.request_id = request.id
+                if isinstance(answer, Ack):  # it may be the dialect's only one
+                    request.payload = replace(answer, request_id=request.id)
                     if answer.alias is not None and request.subscribe:
                         self._known_as.add(answer.alias, next(iter(names.values())))
         self._asked.requests.has_changed = True

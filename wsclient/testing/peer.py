@@ -253,7 +253,7 @@ class Peer(_Expecting):
             self.account = account
             self._subscriptions |= {channel: {} for channel in channels}
             self._lock.notify_all()
-            self._note(f"logged in with the key {account.api_key}")
+            self._note(f"logged in with the key {account.api_key[:4]}...")
 
     def refusal(self, *channels: str) -> ChannelRefusal | None:
         """Return why the venue refuses a request for these channels together, or None."""
