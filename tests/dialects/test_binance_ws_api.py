@@ -158,7 +158,7 @@ def test_a_missing_secret_is_named() -> None:
 
 
 def test_params_that_cannot_be_signed_are_refused() -> None:
-    with pytest.raises(ConfigurationError, match="params of 'order.place'"):
+    with pytest.raises(ConfigurationError, match=r"params of 'order\.place'"):
         BinanceWsApi().authorize({"method": "order.place", "params": ["BTCUSDT"]}, given())
 
 

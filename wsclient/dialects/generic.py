@@ -69,7 +69,7 @@ class Generic(Dialect):
     """
 
     name: ClassVar[str] = "generic"
-    client_order_id = "client_order_id"
+    client_order_id = "client_id"
     _routes: RouteAddresses | None = None
 
     def __init__(

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from wsclient.checks import check_timeout
+from wsclient.dialect.values import Credentials
 from wsclient.errors import (
     NotConnected,
     OutcomeUnknown,
