@@ -11,6 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 import msgspec
+import pandas
 import polars
 import pytest
 from hypothesis import given
@@ -226,7 +227,6 @@ FULL = [
 @pytest.mark.parametrize("messages", [[], FULL], ids=["empty", "full"])
 @pytest.mark.parametrize("kind", TABLES)
 def test_a_column_has_its_type_whatever_is_in_it(messages: list[Message], kind: Any) -> None:
-    import pandas
 
     collected = Collected(messages)
     kinds = {column.name: column.kind for column in TABLES[kind].columns}
