@@ -81,10 +81,10 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
-    """Run modules named by hand, and full sizes, which measure, in this process."""
+    """Run modules named by hand, and full sizes, which measure, in this process; others in more."""
     named = [Path(arg.partition("::")[0]) for arg in config.args]
     if config.getoption("markexpr") != "soak" and any(path.is_dir() for path in named):
-        return None
+        return (os.cpu_count() or 1) + 1  # many tests wait: a process more uses the time
     config.option.dist = "no"
     return 0
 
