@@ -400,8 +400,8 @@ def test_the_printed_credentials_log_in(serving, connect):
     client.subscribe("orders", "trades:BTC-USDT", timeout=5)
     order = {**ORDER, "clOrdId": "mine"}
     client.request({"op": "order", "args": [order]})
-    told = first(client, lambda m: m.channel == "orders").data["data"][0]
-    assert (told["clOrdId"], told["state"]) == ("mine", "live")
+    reported = first(client, lambda m: m.channel == "orders").data["data"][0]
+    assert (reported["clOrdId"], reported["state"]) == ("mine", "live")
     said_until(service, "logged in with the key fake...\n")
 
 

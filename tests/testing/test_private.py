@@ -229,20 +229,20 @@ def newest(venue: FakeVenue) -> VenueOrder:
 def test_an_order_is_placed_filled_and_canceled(name: str) -> None:
     new, part, filled, canceled = TRADERS[name].states
     with FakeVenue(name) as venue, trading(name, venue) as client:
-        told = reports(name, client)
+        reported = reports(name, client)
         client.request(TRADERS[name].place("a"))
         first = newest(venue)
         assert (first.side, first.size, first.price) == ("buy", 2, 100)
-        assert next(told) == (first.id, new)
+        assert next(reported) == (first.id, new)
         venue.fill(first, "0.5")
-        assert next(told) == (first.id, part)
+        assert next(reported) == (first.id, part)
         venue.fill(first)
-        assert next(told) == (first.id, filled)
+        assert next(reported) == (first.id, filled)
         client.request(TRADERS[name].place("b"))
         second = newest(venue)
-        assert next(told) == (second.id, new)
+        assert next(reported) == (second.id, new)
         venue.cancel(second)
-        assert next(told) == (second.id, canceled)
+        assert next(reported) == (second.id, canceled)
         assert client.stats().invalid == client.stats().unhandled == 0
 
 
@@ -298,20 +298,20 @@ CHANGES: dict[str, tuple[Callable[..., Any], Callable[..., Any], Callable[..., A
 def test_an_order_is_amended_and_canceled_by_requests(name: str) -> None:
     amend, cancel, cancel_all = CHANGES[name]
     with FakeVenue(name) as venue, trading(name, venue) as client:
-        told = reports(name, client)
+        reported = reports(name, client)
         for client_id in "abc":
             client.request(TRADERS[name].place(client_id))
         first, *others = venue.account.orders.values()
         client.request(amend(first))
         assert venue.account.orders[first.id].price == 90
         client.request(cancel(first))
-        states = [next(told) for _ in range(5)]
+        states = [next(reported) for _ in range(5)]
         assert states[-1] == (first.id, TRADERS[name].states[3])
         with pytest.raises(wsclient.RequestRejected):
             client.request(cancel(first))
         client.request(cancel_all(others))
         assert venue.account.open_orders() == []
-        assert [next(told)[0] for _ in others] == [order.id for order in others]
+        assert [next(reported)[0] for _ in others] == [order.id for order in others]
 
 
 def test_bitfinex_answers_each_input_by_a_notification() -> None:
@@ -324,8 +324,8 @@ def test_bitfinex_answers_each_input_by_a_notification() -> None:
         client.send([0, "oc", None, {"id": 1}])
         client.send([0, "oc", None, {"cid": 9}])
         client.send([0, "oc_multi", None, {"all": 1}])
-        told = list(notifications(client, 9))
-    assert [(kind, order[0], status) for kind, order, status in told] == [
+        reported = list(notifications(client, 9))
+    assert [(kind, order[0], status) for kind, order, status in reported] == [
         ("on-req", 1, "SUCCESS"),
         ("on-req", 2, "SUCCESS"),
         ("on-req", 3, "SUCCESS"),
@@ -387,8 +387,8 @@ def test_a_market_order_is_filled_at_once_and_both_are_told() -> None:
     with FakeVenue("okx") as venue, trading("okx", venue) as client:
         args = [okx_order("a", ordType="market")]
         client.request({"op": "order", "args": args})
-        told = reports("okx", client)
-        assert [next(told)[1] for _ in range(2)] == ["live", "filled"]
+        reported = reports("okx", client)
+        assert [next(reported)[1] for _ in range(2)] == ["live", "filled"]
         assert newest(venue).average > 1000
 
 
@@ -432,13 +432,13 @@ def test_an_order_that_is_cut_off_from_its_answer_is_placed_once(name: str, by: 
         (order,) = venue.account.orders.values()
         assert str(caught.value.client_order_id) == order.client_id
         until_back(name, venue)
-        told = reports(name, client)
+        reported = reports(name, client)
         if TRADERS[name].has_snapshot:
             assert snapshot_of(name, client) == order.id
         venue.fill(order)
         # Bybit takes orders at another address: its private connection has lost nothing.
         expected = [TRADERS[name].states[0], filled] if name == "bybit" else [filled]
-        assert [next(told) for _ in expected] == [(order.id, state) for state in expected]
+        assert [next(reported) for _ in expected] == [(order.id, state) for state in expected]
         assert len(venue.account.orders) == 1
 
 
@@ -475,11 +475,11 @@ def test_an_order_without_an_answer_is_found_by_its_label() -> None:
 @pytest.mark.parametrize("name", TRADERS)
 def test_a_request_that_is_never_answered_is_acted_upon(name: str) -> None:
     with FakeVenue(name) as venue, trading(name, venue) as client:
-        told = reports(name, client)
+        reported = reports(name, client)
         venue.never_answer()
         with pytest.raises(TimeoutError):
             client.request(TRADERS[name].place("a"), timeout=0.05)
-        assert next(told) == (newest(venue).id, TRADERS[name].states[0])
+        assert next(reported) == (newest(venue).id, TRADERS[name].states[0])
         client.request(TRADERS[name].place("b"))
         assert len(venue.account.orders) == 2
         assert client.stats().reconnects == 0
@@ -517,10 +517,10 @@ def test_each_connection_of_an_account_is_told_and_no_other(name: str) -> None:
         trading(name, venue) as second,
         trading(name, venue, other) as stranger,
     ):
-        told = [reports(name, client) for client in (first, second)]
+        reported = [reports(name, client) for client in (first, second)]
         symbol = venues.find(name).symbols[0]
         order = venue.place(symbol, "sell", 1, 200)
-        assert [next(each)[0] for each in told] == [order.id, order.id]
+        assert [next(each)[0] for each in reported] == [order.id, order.id]
         venue.place(symbol, "sell", 1, 200, account=other)
         expected = next(iter(other.orders.values())).id
         assert next(reports(name, stranger))[0] == expected != order.id

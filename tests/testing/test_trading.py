@@ -59,8 +59,8 @@ def test_orders_of_a_test_are_reported_and_numbered(venue: FakeVenue, dial: Any)
     venue.amend("a", price=90)
     venue.fill(order, 1)
     venue.cancel(order.id)
-    told = [answer(client) for _ in range(4)]
-    assert [(t["sequence"], t["event"], t["status"]) for t in told] == [
+    reported = [answer(client) for _ in range(4)]
+    assert [(t["sequence"], t["event"], t["status"]) for t in reported] == [
         (1, "placed", "open"),
         (2, "amended", "open"),
         (3, "filled", "open"),
